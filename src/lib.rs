@@ -1,0 +1,2 @@
+//! Ropeway moves data between local disks and S3.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The binary: parse, run, print, exit code.
+fn main() {}
