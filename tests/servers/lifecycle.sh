@@ -4,7 +4,7 @@
 # alone is not believed: numbers are used again, so the process must also name this run's directory in its arguments.
 #
 # Expects `dir`, the absolute directory of this run. Pid files are in `$dir/run`, logs in `$dir/log`.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 # How long one server may take from its start to its first answer. A cold start of the slowest takes about ten seconds on
 # two idle cores; the rest is for machines that are busy with a build.
