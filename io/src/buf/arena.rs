@@ -325,3 +325,236 @@ impl Extent {
         Some(Extent { offset_bytes, capacity_bytes, stride_bytes, count })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Backend, block_on};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    const LAYOUT: ArenaLayout = ArenaLayout { large_bytes: 100_000, large_count: 3, small_bytes: 1000, small_count: 4 };
+
+    #[test]
+    fn buffers_are_aligned_apart_and_of_the_smallest_size_that_holds() {
+        let arena = Arena::new(LAYOUT).unwrap();
+        let mut leases: Vec<Lease> = (0..3).map(|_| arena.try_lease(1001).unwrap()).collect();
+        leases.extend((0..4).map(|_| arena.try_lease(1000).unwrap()));
+        assert_eq!((arena.free_large(), arena.free_small()), (0, 0));
+        assert!(arena.try_lease(0).is_none() && arena.try_lease(100_000).is_none());
+        assert_eq!(leases[0].start().align_offset(HUGE_PAGE_BYTES), 0);
+        let mut ranges: Vec<_> = leases.iter().map(|lease| lease.as_slice().as_ptr_range()).collect();
+        ranges.sort_by_key(|range| range.start);
+        assert!(ranges.iter().all(|range| range.start.align_offset(ALIGN_BYTES) == 0));
+        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        assert!(leases.iter().all(|lease| lease.as_slice().iter().all(|&byte| byte == 0)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no buffer of this arena holds 100001 bytes")]
+    fn more_than_a_large_buffer_is_the_callers_mistake() {
+        Arena::new(LAYOUT).unwrap().try_lease(100_001);
+    }
+
+    #[test]
+    fn a_layout_beyond_all_bounds_is_an_error_and_not_a_panic() {
+        let layout = ArenaLayout { large_bytes: usize::MAX / 2, large_count: 3, small_bytes: 1, small_count: 0 };
+        assert_eq!(Arena::new(layout).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn a_lease_takes_what_fits_and_counts_it() {
+        let arena = Arena::new(LAYOUT).unwrap();
+        let mut lease = arena.try_lease(10).unwrap();
+        assert_eq!(lease.extend_from_slice(&[7; 990]), 990);
+        assert_eq!(lease.extend_from_slice(&[8; 990]), 10);
+        assert_eq!(lease.extend_from_slice(&[9; 990]), 0);
+        assert_eq!((lease.len(), lease.filled()[989], lease.filled()[990]), (1000, 7, 8));
+        let bytes = lease.freeze();
+        let part = bytes.slice(985..995);
+        drop(bytes);
+        assert_eq!(arena.free_small(), 3, "a slice keeps the buffer");
+        assert_eq!(&part[..], [7, 7, 7, 7, 7, 8, 8, 8, 8, 8]);
+        drop(part);
+        assert_eq!(arena.free_small(), 4);
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_arena() {
+        let arena = Arena::new(LAYOUT).unwrap();
+        let mut lease = arena.try_lease(10).unwrap();
+        drop(arena);
+        lease.extend_from_slice(b"still here");
+        assert_eq!(&lease.freeze()[..], b"still here");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Lease(bool),
+        Freeze(prop::sample::Index),
+        Clone(prop::sample::Index),
+        DropHere(prop::sample::Index),
+        DropElsewhere(prop::sample::Index),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            3 => any::<bool>().prop_map(Act::Lease),
+            2 => any::<prop::sample::Index>().prop_map(Act::Freeze),
+            2 => any::<prop::sample::Index>().prop_map(Act::Clone),
+            2 => any::<prop::sample::Index>().prop_map(Act::DropHere),
+            2 => any::<prop::sample::Index>().prop_map(Act::DropElsewhere),
+        ]
+    }
+
+    fn take<T>(items: &mut Vec<T>, index: prop::sample::Index) -> Option<T> {
+        (!items.is_empty()).then(|| items.swap_remove(index.index(items.len())))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 64 }, ..ProptestConfig::default() })]
+
+        /// Random leases, freezes, clones and drops, some on another thread, against a count; every buffer carries a
+        /// number of its own, so two holders of one buffer would show.
+        #[test]
+        fn no_buffer_is_lost_or_lent_twice(acts in prop::collection::vec(act(), 0..200)) {
+            let arena = Arena::new(LAYOUT).unwrap();
+            let (elsewhere, incoming) = std::sync::mpsc::channel::<Bytes>();
+            let (dropped, drops) = std::sync::mpsc::channel();
+            let other = std::thread::spawn(move || incoming.into_iter().for_each(|bytes| {
+                drop(bytes);
+                dropped.send(()).unwrap();
+            }));
+            // The frozen ones with the number they carry and the references that share them.
+            let (mut leases, mut frozen) = (Vec::<(u32, Lease)>::new(), Vec::<(u32, Bytes)>::new());
+            for (number, act) in (0u32..).zip(acts) {
+                match act {
+                    Act::Lease(large) => if let Some(mut lease) = arena.try_lease(if large { 5000 } else { 5 }) {
+                        lease.extend_from_slice(&number.to_le_bytes());
+                        leases.push((number, lease));
+                    },
+                    Act::Freeze(index) => if let Some((number, lease)) = take(&mut leases, index) {
+                        frozen.push((number, lease.freeze()));
+                    },
+                    Act::Clone(index) => if !frozen.is_empty() {
+                        frozen.push(frozen[index.index(frozen.len())].clone());
+                    },
+                    Act::DropHere(index) => { take(&mut leases, index); },
+                    Act::DropElsewhere(index) => if let Some((_, bytes)) = take(&mut frozen, index) {
+                        elsewhere.send(bytes).unwrap();
+                        drops.recv().unwrap();
+                    },
+                }
+                prop_assert!(leases.iter().all(|(number, lease)| lease.filled() == number.to_le_bytes()));
+                prop_assert!(frozen.iter().all(|(number, bytes)| bytes[..] == number.to_le_bytes()));
+                let shared: std::collections::HashSet<u32> = frozen.iter().map(|(number, _)| *number).collect();
+                let held = leases.len() + shared.len();
+                prop_assert_eq!(held + arena.free_large() + arena.free_small(), 7);
+            }
+            drop((leases, frozen, elsewhere));
+            other.join().unwrap();
+            prop_assert_eq!((arena.free_large(), arena.free_small()), (3, 4));
+        }
+    }
+
+    #[test]
+    fn thousands_of_buffers_come_home_from_several_threads_and_wake_who_waits() {
+        const ROUNDS: usize = if cfg!(miri) { 20 } else { 5000 };
+        let (senders, threads): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (sender, incoming) = std::sync::mpsc::channel::<(usize, Bytes)>();
+                let check = |(round, bytes): (usize, Bytes)| assert_eq!(bytes[..], round.to_le_bytes());
+                (sender, std::thread::spawn(move || incoming.into_iter().for_each(check)))
+            })
+            .unzip();
+        block_on(Backend::Pool, async {
+            let arena = Arena::new(LAYOUT).unwrap();
+            let tasks: Vec<_> = (0..8)
+                .map(|task| {
+                    let (arena, senders) = (arena.clone(), senders.clone());
+                    tokio::task::spawn_local(async move {
+                        for round in (task..ROUNDS).step_by(8) {
+                            let mut lease = arena.lease(if round % 3 == 0 { 8 } else { 8000 }).await;
+                            lease.extend_from_slice(&round.to_le_bytes());
+                            let bytes = lease.freeze();
+                            senders[round % 3].send((round, bytes.clone())).unwrap();
+                            senders[(round + 1) % 3].send((round, bytes)).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            drop(senders);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!((arena.free_large(), arena.free_small()), (3, 4));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn who_comes_first_is_served_first_and_nobody_overtakes() {
+        block_on(Backend::Pool, async {
+            let arena = Arena::new(ArenaLayout { large_count: 1, ..LAYOUT }).unwrap();
+            let held = arena.lease(5000).await;
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = (0..4)
+                .map(|number| {
+                    let (arena, order) = (arena.clone(), order.clone());
+                    tokio::task::spawn_local(async move {
+                        let lease = arena.lease(5000).await;
+                        order.borrow_mut().push(number);
+                        tokio::task::yield_now().await;
+                        drop(lease);
+                    })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            drop(held);
+            assert!(arena.try_lease(5000).is_none(), "the buffer is granted to the first waiter");
+            assert!(arena.try_lease(5).is_some(), "the other size has none");
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(*order.borrow(), [0, 1, 2, 3]);
+            assert_eq!(arena.free_large(), 1);
+        })
+        .unwrap();
+    }
+
+    /// The waiter that listens for all may be dropped, before it is granted a buffer or after.
+    #[test]
+    fn a_waiter_that_gives_up_hands_on_its_place() {
+        block_on(Backend::Pool, async {
+            let arena = Arena::new(ArenaLayout { large_count: 1, ..LAYOUT }).unwrap();
+            for granted_first in [false, true] {
+                let held = arena.lease(5000).await.freeze();
+                let tasks: Vec<_> = (0..3)
+                    .map(|_| {
+                        let arena = arena.clone();
+                        tokio::task::spawn_local(async move { drop(arena.lease(5000).await) })
+                    })
+                    .collect();
+                tokio::task::yield_now().await;
+                let [first, second, last] = <[_; 3]>::try_from(tasks).unwrap();
+                if granted_first {
+                    drop(held);
+                    assert_eq!(arena.free_large(), 0, "granted to the first");
+                    first.abort();
+                } else {
+                    // The last one polled is the one that listens.
+                    last.abort();
+                    first.abort();
+                    tokio::task::yield_now().await;
+                    std::thread::spawn(move || drop(held)).join().unwrap();
+                }
+                second.await.unwrap();
+                assert!(first.await.is_err_and(|error| error.is_cancelled()));
+                assert_eq!(last.await.is_err(), !granted_first);
+                assert_eq!(arena.free_large(), 1);
+            }
+        })
+        .unwrap();
+    }
+}
