@@ -289,3 +289,206 @@ fn read_cached(file: &File, bytes: &mut [u8], at: u64) -> Option<io::Result<usiz
 fn read_cached(_file: &File, _bytes: &mut [u8], _at: u64) -> Option<io::Result<usize>> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Script, Step};
+    use super::*;
+    use crate::buf::{Arena, ArenaLayout};
+    use crate::runtime::block_on;
+    use crate::runtime::tests::backends;
+    use proptest::prelude::*;
+    use std::rc::Rc;
+
+    const LARGE_BYTES: usize = 1 << 20;
+
+    fn arena() -> Arena {
+        let layout = ArenaLayout { large_bytes: LARGE_BYTES, large_count: 2, small_bytes: 4096, small_count: 2 };
+        Arena::new(layout).unwrap()
+    }
+
+    fn new_file() -> File {
+        File::from_std(tempfile::tempfile().unwrap())
+    }
+
+    fn scripted(steps: impl IntoIterator<Item = Step>) -> (Files, Rc<Script>) {
+        let script = Rc::new(Script::of(steps));
+        (Files { driver: Driver::Fake(script.clone()) }, script)
+    }
+
+    fn pattern(len_bytes: usize) -> Vec<u8> {
+        (0..len_bytes).map(|at| (at * 31 + at / 251) as u8).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        /// Sizes on both sides of the inline limit, read back shifted and beyond the end.
+        #[test]
+        fn what_is_written_is_read_on_every_backend(
+            len in prop_oneof![0..5000usize, INLINE_BYTES_MAX - 2..INLINE_BYTES_MAX + 3, 0..LARGE_BYTES],
+            offset in 0..10_000u64,
+            skip in 0..6000usize,
+        ) {
+            for backend in backends() {
+                let read = block_on(backend, async {
+                    let (arena, files, file) = (arena(), Files::new(backend), new_file());
+                    let mut buf = arena.lease(LARGE_BYTES).await;
+                    buf.extend_from_slice(&pattern(len));
+                    let (written, buf) = files.write_at(&file, buf, offset).await;
+                    written.unwrap();
+                    assert_eq!(file.facts().unwrap().size_bytes, if len == 0 { 0 } else { offset + len as u64 });
+                    let (read, buf) = files.read_at(&file, buf, LARGE_BYTES, offset + skip as u64).await;
+                    assert_eq!(read.unwrap(), buf.len());
+                    buf.filled().to_vec()
+                }).unwrap();
+                prop_assert!(read == pattern(len)[skip.min(len)..], "{:?}", backend);
+            }
+        }
+    }
+
+    #[test]
+    fn shared_bytes_are_written_and_a_reservation_is_cut_off() {
+        for backend in backends() {
+            block_on(backend, async {
+                let (files, file) = (Files::new(backend), new_file());
+                files.allocate(&file, 0).await.unwrap();
+                files.allocate(&file, 5 << 20).await.unwrap();
+                for (part, offset) in [(pattern(400_000), 400_000), (pattern(400_000), 0)] {
+                    files.write_bytes_at(&file, part.into(), offset).await.unwrap();
+                }
+                file.set_len(800_000).unwrap();
+                files.sync_data(&file).await.unwrap();
+                let (read, buf) = files.read_at(&file, arena().lease(LARGE_BYTES).await, LARGE_BYTES, 0).await;
+                assert_eq!(read.unwrap(), 800_000, "{backend:?}");
+                assert!(buf.filled() == [pattern(400_000), pattern(400_000)].concat());
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn errors_of_the_system_come_out_and_the_buffer_comes_back() {
+        for backend in backends() {
+            block_on(backend, async {
+                let (arena, files) = (arena(), Files::new(backend));
+                let directory = File::from_std(std::fs::File::open(std::env::temp_dir()).unwrap());
+                for len in [100, LARGE_BYTES] {
+                    let mut buf = arena.lease(LARGE_BYTES).await;
+                    buf.set_len(len);
+                    let (read, buf) = files.read_at(&directory, buf, len, 0).await;
+                    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::IsADirectory, "{backend:?}");
+                    assert_eq!(buf.len(), 0);
+                }
+                assert_eq!(arena.free_large(), 2);
+            })
+            .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn short_and_interrupted_operations_go_on_where_they_stopped() {
+        let (files, script) = scripted([
+            Step::AtMost(1),
+            Step::Fail(io::ErrorKind::Interrupted),
+            Step::AtMost(4095),
+            Step::AtMost(100_000),
+            Step::Fail(io::ErrorKind::Interrupted),
+        ]);
+        let file = new_file();
+        files.write_bytes_at(&file, pattern(300_000).into(), 7).await.unwrap();
+        assert_eq!(script.steps_left(), 0);
+
+        let (files, script) =
+            scripted([Step::AtMost(10), Step::Fail(io::ErrorKind::Interrupted), Step::AtMost(200_000)]);
+        let (read, buf) = files.read_at(&file, arena().lease(LARGE_BYTES).await, 300_000, 7).await;
+        assert_eq!((read.unwrap(), script.steps_left()), (300_000, 0));
+        assert!(buf.filled() == pattern(300_000));
+    }
+
+    #[tokio::test]
+    async fn a_failure_half_way_is_an_error_with_what_came_before() {
+        let file = new_file();
+        file.set_len(1000).unwrap();
+        let (files, _) = scripted([Step::AtMost(10), Step::Fail(io::ErrorKind::TimedOut)]);
+        let (read, buf) = files.read_at(&file, arena().lease(1000).await, 1000, 0).await;
+        assert_eq!((read.unwrap_err().kind(), buf.len()), (io::ErrorKind::TimedOut, 10));
+
+        let (files, _) = scripted([Step::AtMost(4), Step::Fail(io::ErrorKind::StorageFull)]);
+        let (written, buf) = files.write_at(&file, buf, 0).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let (files, _) = scripted([Step::AtMost(0)]);
+        let (written, _) = files.write_at(&file, buf, 0).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::WriteZero);
+    }
+
+    #[tokio::test]
+    async fn only_the_lack_of_reservations_is_forgiven() {
+        let file = new_file();
+        let (files, _) = scripted([Step::Fail(io::ErrorKind::Unsupported), Step::Fail(io::ErrorKind::StorageFull)]);
+        files.allocate(&file, 1000).await.unwrap();
+        assert_eq!(files.allocate(&file, 1000).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    /// A large buffer and a read into it that completes only once something is written to the pipe: a slow disk. (The
+    /// pool cannot read a pipe at an offset; there, the closure's ownership of the buffer is all there is to show.)
+    #[cfg(target_os = "linux")]
+    fn slow_read(arena: &Arena) -> (tokio::task::JoinHandle<(io::Result<usize>, Lease)>, io::PipeWriter) {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from_std(std::os::fd::OwnedFd::from(reader).into());
+        let buf = arena.try_lease(LARGE_BYTES).unwrap();
+        let reading = async move { Files::new(Backend::Uring).read_at(&file, buf, LARGE_BYTES, 0).await };
+        (tokio::task::spawn_local(reading), writer)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abandoned_read_keeps_its_buffer_until_the_kernel_has_let_go_of_it() {
+        use std::io::Write;
+        if !backends().contains(&Backend::Uring) {
+            return;
+        }
+        let arena = arena();
+        block_on(Backend::Uring, async {
+            let (reading, mut writer) = slow_read(&arena);
+            // A file operation of the same core ends behind the read's submission.
+            Files::new(Backend::Uring).sync_data(&new_file()).await.unwrap();
+            reading.abort();
+            assert!(reading.await.is_err_and(|error| error.is_cancelled()));
+            assert_eq!(arena.free_large(), 1, "the kernel may still write into it");
+            // Were the descriptor closed, this would be a broken pipe.
+            writer.write_all(b"late").unwrap();
+            let mut turns = 0..1_000_000;
+            while arena.free_large() < 2 && turns.next().is_some() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(arena.free_large(), 2);
+        })
+        .unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_end_of_the_executor_waits_for_reads_of_tasks_it_drops() {
+        use std::io::Write;
+        if !backends().contains(&Backend::Uring) {
+            return;
+        }
+        let arena = arena();
+        let writer = block_on(Backend::Uring, async {
+            let (_, mut writer) = slow_read(&arena);
+            Files::new(Backend::Uring).sync_data(&new_file()).await.unwrap();
+            let (ended, end) = std::sync::mpsc::channel::<()>();
+            let thread = std::thread::spawn(move || {
+                // Returns when `ended` is dropped, which is when the main future returns.
+                assert!(end.recv().is_err());
+                writer.write_all(b"late").unwrap();
+            });
+            drop(ended);
+            thread
+        })
+        .unwrap();
+        assert_eq!(arena.free_large(), 2, "what was abandoned has landed");
+        writer.join().unwrap();
+    }
+}

@@ -95,3 +95,82 @@ impl<B: 'static> OneshotOutputTransform for GiveBack<B> {
         (result, held.buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buf::{Arena, ArenaLayout};
+    use crate::probe::probe;
+    use crate::runtime::{Backend, block_on};
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    const PAGE_BYTES: usize = 4096;
+
+    fn pages(count: usize) -> File {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..count).flat_map(|page| [page as u8; PAGE_BYTES]).collect();
+        std::io::Write::write_all(&mut &file, &bytes).unwrap();
+        File::from_std(file)
+    }
+
+    fn arena(count: usize) -> Arena {
+        let layout = ArenaLayout { large_bytes: PAGE_BYTES, large_count: count, small_bytes: 0, small_count: 0 };
+        Arena::new(layout).unwrap()
+    }
+
+    /// Without the companion in [`fly`], the read would wait for as long as another task keeps the executor busy.
+    #[test]
+    fn a_busy_executor_does_not_starve_submissions() {
+        /// The executor looks for completions every 61 turns of its own, in each of which the local tasks have up to 61;
+        /// some rounds of that, and a wide margin.
+        const TURNS_MAX: u32 = 100_000;
+        if probe().uring.is_err() {
+            return;
+        }
+        let turns = Rc::new(Cell::new(0));
+        block_on(Backend::Uring, async {
+            tokio::task::spawn_local({
+                let turns = turns.clone();
+                async move {
+                    while turns.get() < TURNS_MAX {
+                        turns.set(turns.get() + 1);
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+            let (file, arena) = (pages(1), arena(1));
+            for _ in 0..10 {
+                let (result, _) = read(&file, arena.lease(1).await, 0..PAGE_BYTES, 0).await;
+                assert_eq!(result.unwrap(), PAGE_BYTES);
+            }
+        })
+        .unwrap();
+        assert!(turns.get() < TURNS_MAX, "the reads completed only after the executor had fallen idle");
+    }
+
+    /// With deferred task work (see `runtime`), none of these would ever complete.
+    #[test]
+    fn sixty_four_reads_under_way_at_once_all_complete() {
+        if probe().uring.is_err() {
+            return;
+        }
+        block_on(Backend::Uring, async {
+            let (file, arena) = (pages(64), arena(64));
+            let reads: Vec<_> = (0..64)
+                .map(|page| {
+                    let (file, buf) = (file.clone(), arena.try_lease(PAGE_BYTES).unwrap());
+                    let at = (page * PAGE_BYTES) as u64;
+                    tokio::task::spawn_local(async move { (page, read(&file, buf, 0..PAGE_BYTES, at).await) })
+                })
+                .collect();
+            for reading in reads {
+                let (page, (result, buf)) = reading.await.unwrap();
+                assert_eq!(result.unwrap(), PAGE_BYTES);
+                assert!(buf.as_slice().iter().all(|&byte| byte == page as u8));
+            }
+            assert_eq!(arena.free_large(), 64);
+        })
+        .unwrap();
+    }
+}
