@@ -454,3 +454,298 @@ fn system_time(ns: i64) -> SystemTime {
     let distance = Duration::from_nanos(ns.unsigned_abs());
     if ns < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn write(partial: &Partial, content: &[u8]) {
+        partial.file().as_std().write_all(content).unwrap();
+    }
+
+    /// A file put where `key` says, as a download does it.
+    fn put(root: &Root, key: &str, content: &[u8]) -> Result<(), PathError> {
+        let partial = root.create_partial(&key_to_relative(key)?, 0o666)?;
+        write(&partial, content);
+        Ok(partial.publish(None)?)
+    }
+
+    fn names(directory: &Path) -> Vec<OsString> {
+        let mut names: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn keys_become_paths_or_are_refused_with_the_reason() {
+        let long = "x".repeat(300);
+        let good = [("a", "a"), ("a/b.c", "a/b.c"), ("/etc/passwd", "etc/passwd"), ("...", "..."), ("a b/~", "a b/~")];
+        for (key, path) in good {
+            assert_eq!(key_to_relative(key).unwrap(), Path::new(path), "{key}");
+        }
+        for key in ["..", "../x", "a/../../x", "a/..", "/.."] {
+            assert!(matches!(key_to_relative(key), Err(PathError::Escapes)), "{key}");
+        }
+        for key in ["", "/", "//a", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "data//../secret"] {
+            assert!(matches!(key_to_relative(key), Err(PathError::NotRepresentable)), "{key}");
+        }
+        assert!(matches!(key_to_relative(&format!("a/{long}/b")), Err(PathError::NameTooLong)));
+        assert_eq!(
+            key_to_relative("..").unwrap_err().to_string(),
+            "it would leave the target directory (a `..` segment, or a symbolic link on the way)"
+        );
+    }
+
+    #[test]
+    fn paths_from_elsewhere_are_held_to_the_same_rules() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::create(&home.path().join("new/root")).unwrap();
+        for path in ["../x", "/etc/passwd", "a/../b", ".."] {
+            assert!(matches!(root.create_partial(Path::new(path), 0o666), Err(PathError::Escapes)), "{path}");
+            assert_eq!(
+                root.open_file(Path::new(path), Follow::Links).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{path}"
+            );
+        }
+        assert!(matches!(root.create_dir(Path::new("")), Err(PathError::NotRepresentable)));
+        assert!(matches!(root.create_partial(Path::new(&"n".repeat(300)), 0o666), Err(PathError::NameTooLong)));
+        assert!(names(root.path()).is_empty());
+    }
+
+    proptest! {
+        /// I9: whatever the key, nothing appears outside the root; and what is accepted can be read back by its key.
+        #[test]
+        fn no_key_writes_outside_the_root(keys in prop::collection::vec("(\\.|/|[ab]|\\.\\.|\\PC){0,8}", 1..8)) {
+            let home = tempfile::tempdir().unwrap();
+            std::fs::write(home.path().join("a"), "untouched").unwrap();
+            let root = Root::create(&home.path().join("root")).unwrap();
+            for key in &keys {
+                if put(&root, key, key.as_bytes()).is_ok() {
+                    let read = std::fs::read(root.path().join(key.strip_prefix('/').unwrap_or(key))).unwrap();
+                    prop_assert_eq!(&read, key.as_bytes());
+                }
+            }
+            prop_assert_eq!(names(home.path()), ["a", "root"]);
+            prop_assert_eq!(std::fs::read(home.path().join("a")).unwrap(), b"untouched");
+        }
+    }
+
+    #[test]
+    fn a_partial_is_published_whole_with_its_time_or_leaves_no_trace() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::open(home.path()).unwrap();
+        std::fs::write(home.path().join("old"), "old").unwrap();
+        let abandoned = root.create_partial(Path::new("old"), 0o666).unwrap();
+        write(&abandoned, b"half");
+        assert!(is_partial_name(abandoned.temp_path().as_os_str().as_encoded_bytes()));
+        drop(abandoned);
+        assert_eq!(std::fs::read(home.path().join("old")).unwrap(), b"old");
+        assert_eq!(names(home.path()), ["old"]);
+
+        for modified_ns in [0, -1_500_000_000, 1_700_000_000_123_456_789] {
+            let partial = root.create_partial(Path::new("a/b/old"), 0o666).unwrap();
+            write(&partial, b"new and too long");
+            partial.set_len(3).unwrap();
+            partial.publish(Some(modified_ns)).unwrap();
+            let facts = root.facts(Path::new("a/b/old")).unwrap();
+            assert_eq!((facts.size_bytes, facts.modified_ns, facts.kind), (3, modified_ns, FileKind::Regular));
+        }
+        assert_eq!(names(&home.path().join("a/b")), ["old"]);
+    }
+
+    #[test]
+    fn another_core_writes_to_the_same_partial() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::open(home.path()).unwrap();
+        let partial = root.create_partial(Path::new("d/file"), 0o666).unwrap();
+        let (there, temp) = (root.clone(), partial.temp_path().to_path_buf());
+        std::thread::spawn(move || there.open_partial(&temp).unwrap().as_std().write_all(b"from there").unwrap())
+            .join()
+            .unwrap();
+        partial.publish(None).unwrap();
+        assert_eq!(std::fs::read(home.path().join("d/file")).unwrap(), b"from there");
+        assert!(matches!(root.open_partial(Path::new("d/file")), Err(PathError::NotRepresentable)));
+    }
+
+    #[test]
+    fn files_and_directories_in_each_others_place_are_told_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::open(home.path()).unwrap();
+        put(&root, "file", b"").unwrap();
+        root.create_dir(Path::new("dir/sub")).unwrap();
+        root.create_dir(Path::new("dir/sub")).unwrap();
+        assert!(matches!(put(&root, "file/below", b""), Err(PathError::NotADirectory)));
+        assert!(matches!(put(&root, "dir", b""), Err(PathError::IsDirectory)));
+        assert!(matches!(root.create_dir(Path::new("file")), Err(PathError::NotADirectory)));
+        let late = root.create_partial(Path::new("late"), 0o666).unwrap();
+        std::fs::create_dir(home.path().join("late")).unwrap();
+        assert_eq!(late.publish(None).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(names(home.path()), ["dir", "file", "late"]);
+    }
+
+    #[test]
+    fn a_directory_removed_meanwhile_is_made_again() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::open(home.path()).unwrap();
+        put(&root, "d/one", b"1").unwrap();
+        std::fs::remove_dir_all(home.path().join("d")).unwrap();
+        put(&root, "d/two", b"2").unwrap();
+        assert_eq!(names(&home.path().join("d")), ["two"]);
+        std::fs::remove_dir_all(home.path().join("d")).unwrap();
+        let gone = root.open_file(Path::new("d/two"), Follow::Never).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert!(!home.path().join("d").exists(), "looking makes nothing");
+    }
+
+    #[cfg(unix)]
+    mod links {
+        use super::*;
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        #[test]
+        fn a_planted_link_is_never_written_through() {
+            let home = tempfile::tempdir().unwrap();
+            let outside = home.path().join("outside");
+            std::fs::create_dir(&outside).unwrap();
+            std::fs::write(outside.join("victim"), "untouched").unwrap();
+            let root = Root::create(&home.path().join("root")).unwrap();
+            symlink("../outside", root.path().join("dir")).unwrap();
+            symlink("../outside/victim", root.path().join("file")).unwrap();
+            symlink("real", root.path().join("inside")).unwrap();
+            std::fs::create_dir(root.path().join("real")).unwrap();
+            for key in ["dir/victim", "dir/new/deep", "inside/even-within"] {
+                assert!(matches!(put(&root, key, b"evil"), Err(PathError::Escapes)), "{key}");
+            }
+            assert!(matches!(root.create_dir(Path::new("dir")), Err(PathError::Escapes)));
+            assert!(matches!(root.create_dir(Path::new("dir/new")), Err(PathError::Escapes)));
+            // The link itself gives way; what it pointed to stays.
+            put(&root, "file", b"new").unwrap();
+            assert_eq!(root.facts(Path::new("file")).unwrap().kind, FileKind::Regular);
+            assert_eq!(std::fs::read(outside.join("victim")).unwrap(), b"untouched");
+            assert_eq!(names(&outside), ["victim"]);
+        }
+
+        #[test]
+        fn a_directory_swapped_for_a_link_leads_nothing_astray() {
+            let home = tempfile::tempdir().unwrap();
+            let outside = home.path().join("outside");
+            std::fs::create_dir(&outside).unwrap();
+            let root = Root::create(&home.path().join("root")).unwrap();
+            let partial = root.create_partial(Path::new("d/one"), 0o666).unwrap();
+            std::fs::rename(root.path().join("d"), root.path().join("moved")).unwrap();
+            symlink(&outside, root.path().join("d")).unwrap();
+            partial.publish(None).unwrap();
+            put(&root, "d/two", b"").unwrap();
+            // Another directory first, so that the path is resolved anew.
+            put(&root, "e/three", b"").unwrap();
+            assert!(matches!(put(&root, "d/four", b""), Err(PathError::Escapes)));
+            assert!(names(&outside).is_empty());
+            assert_eq!(names(&root.path().join("moved")), ["one", "two"]);
+        }
+
+        #[test]
+        fn a_temporary_name_swapped_for_a_link_is_not_opened() {
+            let home = tempfile::tempdir().unwrap();
+            std::fs::write(home.path().join("victim"), "untouched").unwrap();
+            let root = Root::create(&home.path().join("root")).unwrap();
+            let temp = partial_name();
+            symlink("../victim", root.path().join(&temp)).unwrap();
+            assert!(matches!(root.open_partial(Path::new(&temp)), Err(PathError::Escapes)));
+        }
+
+        #[test]
+        fn sources_follow_links_and_targets_do_not() {
+            let home = tempfile::tempdir().unwrap();
+            std::fs::write(home.path().join("file"), "content").unwrap();
+            let root = Root::create(&home.path().join("root")).unwrap();
+            symlink("../file", root.path().join("link")).unwrap();
+            let (_, facts) = root.open_file(Path::new("link"), Follow::Links).unwrap();
+            assert_eq!((facts.kind, facts.size_bytes), (FileKind::Regular, 7));
+            assert_eq!(root.facts(Path::new("link")).unwrap().kind, FileKind::Symlink);
+            let refused = root.open_file(Path::new("link"), Follow::Never).unwrap_err();
+            assert!(refused.get_ref().is_some_and(|inner| matches!(inner.downcast_ref(), Some(PathError::Escapes))));
+        }
+
+        #[test]
+        fn a_pipe_is_opened_without_waiting_and_told_by_its_kind() {
+            let home = tempfile::tempdir().unwrap();
+            let root = Root::open(home.path()).unwrap();
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, home.path().join("pipe"), mode).unwrap();
+            let (_, facts) = root.open_file(Path::new("pipe"), Follow::Links).unwrap();
+            assert_eq!(facts.kind, FileKind::Other);
+        }
+
+        #[test]
+        fn permissions_are_those_asked_for_less_the_umask_and_never_setuid() {
+            let home = tempfile::tempdir().unwrap();
+            let root = Root::open(home.path()).unwrap();
+            std::fs::write(home.path().join("usual"), "").unwrap();
+            let mode = |name: &str| std::fs::metadata(home.path().join(name)).unwrap().permissions().mode() & 0o7777;
+            root.create_partial(Path::new("plain"), 0o666).unwrap().publish(None).unwrap();
+            root.create_partial(Path::new("evil"), 0o6600).unwrap().publish(None).unwrap();
+            assert_eq!(mode("plain"), mode("usual"));
+            assert_eq!(mode("evil"), 0o600);
+        }
+
+        /// Both twins of a directory, by the same table.
+        #[test]
+        fn every_way_down_refuses_links_files_and_absence_alike() {
+            let home = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(home.path().join("a/b")).unwrap();
+            std::fs::write(home.path().join("file"), "").unwrap();
+            symlink("a", home.path().join("link")).unwrap();
+            let unix = Directory::open_root(home.path()).unwrap();
+            let portable = portable::Directory::open_root(home.path()).unwrap();
+            let name = |error: io::Error| match error.into() {
+                PathError::Escapes => "escapes",
+                PathError::NotADirectory => "not a directory",
+                PathError::Io(error) if error.kind() == io::ErrorKind::NotFound => "not found",
+                _ => "another",
+            };
+            let table = [
+                ("a/b", "ok"),
+                ("link/b", "escapes"),
+                ("link", "escapes"),
+                ("file", "not a directory"),
+                ("file/x", "not a directory"),
+                ("a/x", "not found"),
+            ];
+            for (path, outcome) in table {
+                let path = Path::new(path);
+                assert_eq!(unix.open_beneath(path).map_or_else(name, |_| "ok"), outcome, "{path:?} by the kernel");
+                assert_eq!(unix.descend(path).map_or_else(name, |_| "ok"), outcome, "{path:?} by segments");
+                let portable = portable.open_beneath(path).map(|_| "ok").unwrap_or_else(|error| {
+                    if portable::Directory::refused_a_link(&error) { "escapes" } else { name(error) }
+                });
+                assert_eq!(portable, outcome, "{path:?} by the portable twin");
+            }
+        }
+    }
+
+    #[test]
+    fn the_portable_twin_creates_replaces_lists_and_removes() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = portable::Directory::open_root(home.path()).unwrap();
+        assert_eq!(directory.own_facts().unwrap().kind, FileKind::Directory);
+        directory.make_child("sub".as_ref()).unwrap();
+        directory.create_new("temp".as_ref(), 0o666).unwrap().write_all(b"new").unwrap();
+        let again = directory.create_new("temp".as_ref(), 0o666).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        directory.open_to_write("temp".as_ref()).unwrap().write_all(b"NEW").unwrap();
+        let onto = directory.replace("temp".as_ref(), "sub".as_ref()).unwrap_err();
+        assert_eq!(onto.kind(), io::ErrorKind::IsADirectory);
+        directory.replace("temp".as_ref(), "file".as_ref()).unwrap();
+        let file = directory.open_file(Path::new("file"), Follow::Never).unwrap();
+        assert_eq!(FileFacts::of(&file.metadata().unwrap()).size_bytes, 3);
+        let mut listed = Vec::new();
+        directory.list(|name, kind| listed.push((name.to_owned(), kind))).unwrap();
+        listed.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(listed, [("file".into(), Some(FileKind::Regular)), ("sub".into(), Some(FileKind::Directory))]);
+        directory.remove("file".as_ref()).unwrap();
+        assert_eq!(names(home.path()), ["sub"]);
+    }
+}
