@@ -439,3 +439,197 @@ fn as_path(bytes: &[u8]) -> &Path {
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::str::from_utf8(bytes).expect("only names that are UTF-8 are opened"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const PLAIN: WalkOptions = WalkOptions { follow_links: true };
+
+    fn plant(home: &Path, keys: &BTreeSet<String>) -> BTreeSet<String> {
+        // A key that needs a directory where a file is, or the other way round, is left out.
+        let fits = |key: &&String| {
+            let path = home.join(key);
+            std::fs::create_dir_all(path.parent().unwrap()).is_ok() && std::fs::write(&path, key.as_bytes()).is_ok()
+        };
+        keys.iter().filter(fits).cloned().collect()
+    }
+
+    fn walk(home: &Path, start_after: Option<&[u8]>, options: WalkOptions, page_size: usize) -> Vec<String> {
+        let mut walk = Walk::new(&Root::open(home).unwrap(), start_after, options).unwrap();
+        let (mut page, mut keys, mut more) = (WalkPage::default(), Vec::new(), true);
+        while more {
+            more = walk.next_batch(page_size, &mut page);
+            assert!(page.entries() <= page_size);
+            for row in &page.rows {
+                let key = String::from_utf8(page.key(row).to_vec()).unwrap();
+                assert_eq!(row.size_bytes, std::fs::metadata(home.join(&key)).unwrap().len());
+                keys.push(key);
+            }
+            keys.extend(
+                page.problems.iter().map(|problem| format!("{}: {}", problem.key.escape_ascii(), problem.reason)),
+            );
+        }
+        keys
+    }
+
+    fn segment() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[ab.0-]{1,2}".prop_filter("no dots alone", |name| name != "." && name != ".."),
+            1 => "[ab\u{e9}\u{10348} +]{1,3}",
+        ]
+    }
+
+    fn tree() -> impl Strategy<Value = BTreeSet<String>> {
+        prop::collection::btree_set(prop::collection::vec(segment(), 1..5).prop_map(|names| names.join("/")), 0..30)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_walk_is_the_sorted_list_of_all_keys_and_may_start_after_any(
+            keys in tree(),
+            start in prop::collection::vec(segment(), 0..4),
+            page_size in 1..10usize,
+        ) {
+            let home = tempfile::tempdir().unwrap();
+            let keys: Vec<String> = plant(home.path(), &keys).into_iter().collect();
+            prop_assert_eq!(&walk(home.path(), None, PLAIN, page_size), &keys);
+            let starts = keys.iter().cloned().chain([start.join("/"), start.join("/") + "/"]);
+            for start in starts {
+                let after: Vec<_> = keys.iter().filter(|key| **key > start).cloned().collect();
+                prop_assert_eq!(&walk(home.path(), Some(start.as_bytes()), PLAIN, page_size), &after, "{}", start);
+            }
+        }
+
+        /// At any point, the cut lies ahead of what was listed, and those who share find every key once.
+        #[test]
+        fn a_cut_loses_and_doubles_nothing(keys in tree(), listed in 0..20usize) {
+            let home = tempfile::tempdir().unwrap();
+            let keys: Vec<String> = plant(home.path(), &keys).into_iter().collect();
+            let mut walk_one = Walk::new(&Root::open(home.path()).unwrap(), None, PLAIN).unwrap();
+            let mut page = WalkPage::default();
+            walk_one.next_batch(listed, &mut page);
+            let listed = page.rows.len();
+            match walk_one.split_key() {
+                // Only a single entry was left in every directory on the way down.
+                None => prop_assert!(walk_one.levels.iter().all(|level| level.next + 1 >= level.listing.len())),
+                Some(cut) => {
+                    let cut = String::from_utf8(cut).unwrap();
+                    prop_assert!(listed == 0 || keys[listed - 1] <= cut);
+                    let kept = keys.iter().take_while(|key| **key <= cut).cloned();
+                    let given = walk(home.path(), Some(cut.as_bytes()), PLAIN, 7);
+                    prop_assert!(!given.is_empty() || keys.len() < 2 || keys.iter().all(|key| *key <= cut));
+                    prop_assert_eq!(kept.chain(given).collect::<Vec<_>>(), keys);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flat_directory_is_cut_in_its_middle_and_a_deep_one_near_the_root() {
+        let home = tempfile::tempdir().unwrap();
+        plant(home.path(), &(0..100).map(|number| format!("{number:03}")).collect());
+        let root = Root::open(home.path()).unwrap();
+        let mut flat = Walk::new(&root, None, PLAIN).unwrap();
+        assert_eq!(flat.split_key().unwrap(), b"049");
+        flat.next_batch(50, &mut WalkPage::default());
+        assert_eq!(flat.split_key().unwrap(), b"074");
+        flat.next_batch(49, &mut WalkPage::default());
+        assert_eq!(flat.split_key(), None);
+
+        let home = tempfile::tempdir().unwrap();
+        plant(home.path(), &["a/1", "a/2", "a/3", "b/1", "c/1"].map(str::to_owned).into());
+        let root = Root::open(home.path()).unwrap();
+        let mut deep = Walk::new(&root, None, PLAIN).unwrap();
+        deep.next_batch(1, &mut WalkPage::default());
+        assert_eq!(deep.split_key().unwrap(), b"a0", "a is under way; b and c are given away");
+    }
+
+    #[test]
+    fn a_directory_sorts_as_its_name_and_a_slash() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = ["a-b", "a.b", "a/b", "a/c/d", "a0", "ab"].map(str::to_owned);
+        plant(home.path(), &keys.clone().into());
+        assert_eq!(walk(home.path(), None, PLAIN, 100), keys);
+        assert_eq!(walk(home.path(), Some(b"a/"), PLAIN, 100), keys[2..]);
+        assert_eq!(walk(home.path(), Some(b"a"), PLAIN, 100), keys);
+    }
+
+    #[test]
+    fn temporary_files_of_ropeway_are_not_listed() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = [".ropeway-0123456789abcdef.partial", ".ropeway-notes.partial", "a"].map(str::to_owned);
+        plant(home.path(), &keys.clone().into());
+        assert_eq!(walk(home.path(), None, PLAIN, 100), keys[1..]);
+    }
+
+    #[test]
+    fn deeper_than_the_open_directories_still_lists_all() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = (0..OPEN_DIRECTORIES_MAX * 2)
+            .flat_map(|depth| ["b", "z"].map(|name| "m/".repeat(depth) + name))
+            .collect::<BTreeSet<_>>();
+        plant(home.path(), &keys);
+        assert_eq!(walk(home.path(), None, PLAIN, 5), keys.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_empty_tree_has_one_empty_page() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(home.path().join("empty/deeper")).unwrap();
+        assert!(walk(home.path(), None, PLAIN, 10).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_listed_is_named_with_its_reason_and_the_rest_goes_on() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::fs::create_dir_all(at("dir/sub")).unwrap();
+        std::fs::write(at("dir/file"), "").unwrap();
+        std::fs::write(at("last"), "").unwrap();
+        std::fs::write(home.path().join(OsStr::from_bytes(b"latin\xe9")), "").unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("self", at("self")).unwrap();
+        symlink("../..", at("dir/sub/up")).unwrap();
+        symlink("dir/file", at("link-to-file")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let mut told = walk(home.path(), None, PLAIN, 100);
+        assert_eq!(
+            told.split_off(3),
+            [
+                "dangling: the symbolic link leads nowhere",
+                "dir/sub/up/: the symbolic link leads back to a directory above it",
+                "latin\\xe9: the name is not UTF-8: latin\\xe9",
+                "pipe: it is a pipe, a socket or a device, and not a file",
+                "self: the symbolic link leads back to a directory above it",
+            ]
+        );
+        assert_eq!(told, ["dir/file", "last", "link-to-file"]);
+        let unfollowed = walk(home.path(), None, WalkOptions { follow_links: false }, 100);
+        assert_eq!(unfollowed.iter().filter(|line| !line.contains(": ")).collect::<Vec<_>>(), ["dir/file", "last"]);
+    }
+
+    /// A directory taken away between its listing and the way back to it, and a file between listing and looking.
+    #[test]
+    fn what_vanishes_meanwhile_is_a_problem_of_its_own() {
+        let home = tempfile::tempdir().unwrap();
+        plant(home.path(), &["a", "b", "c/d", "e"].map(str::to_owned).into());
+        let mut walk = Walk::new(&Root::open(home.path()).unwrap(), None, PLAIN).unwrap();
+        let mut page = WalkPage::default();
+        walk.next_batch(1, &mut page);
+        std::fs::remove_file(home.path().join("b")).unwrap();
+        std::fs::remove_dir_all(home.path().join("c")).unwrap();
+        assert!(!walk.next_batch(100, &mut page));
+        assert_eq!(page.rows.iter().map(|row| page.key(row)).collect::<Vec<_>>(), [b"e"]);
+        let gone: Vec<_> = page.problems.iter().map(|problem| &problem.key[..]).collect();
+        assert_eq!(gone, [&b"b"[..], b"c/"]);
+        assert!(page.problems.iter().all(|problem| matches!(problem.reason, WalkProblem::Vanished)));
+    }
+}

@@ -5,7 +5,7 @@
 //! its buffer with the ring until the kernel has answered, and only then does the buffer return to its arena.
 //!
 //! * [`cores`] starts one thread per core and connects them by bounded mailboxes; [`runtime`] is the executor of each.
-//! * [`file`] reads and writes through the ring, or through threads where there is no ring.
+//! * [`mod@file`] reads and writes through the ring, or through threads where there is no ring.
 //! * [`buf`] lends buffers from one budgeted map; [`hash`] has the checksums.
 //! * [`path`] opens names beneath a root and never outside it; [`dir`] walks a tree in key order.
 //! * [`probe`] says what this machine allows, and why not, in words.
