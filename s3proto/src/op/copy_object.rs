@@ -1,0 +1,148 @@
+//! CopyObject: a copy made by the service, up to 5 GiB. Like Complete, it answers 200 before the work is done, so only
+//! the document's root tells success.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request::Parts};
+
+use super::{
+    draft::{self, X_AMZ_VERSION_ID, header_text},
+    metadata::{InputError, ObjectMetadata},
+};
+use crate::{
+    checksum::Crc64Nvme,
+    date,
+    endpoint::Address,
+    error::ServiceError,
+    name::{Bucket, ETag, Key},
+    text,
+};
+
+static X_AMZ_COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
+static X_AMZ_COPY_SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-match");
+static X_AMZ_METADATA_DIRECTIVE: HeaderName = HeaderName::from_static("x-amz-metadata-directive");
+
+/// A copy to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyObject<'a> {
+    /// Where the copy goes.
+    pub key: &'a Key,
+    /// The bucket that is copied from.
+    pub source_bucket: &'a Bucket,
+    /// The object that is copied.
+    pub source_key: &'a Key,
+    /// Refuse to copy another version than this one.
+    pub source_if_match: Option<&'a ETag>,
+    /// What the copy says about itself; without it, what the source says.
+    pub metadata: Option<&'a ObjectMetadata>,
+}
+
+/// The copy as made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyObjectOutput {
+    /// Its tag.
+    pub etag: Option<ETag>,
+    /// When it was written, in Unix nanoseconds.
+    pub last_modified_ns: Option<i64>,
+    /// The checksum as the service keeps it.
+    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// The version, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+}
+
+impl CopyObject<'_> {
+    /// # Errors
+    /// [`InputError`] when the metadata fits no header.
+    pub fn request(&self, address: &Address) -> Result<Parts, InputError> {
+        let mut parts = draft::about_object(Method::PUT, address, self.key, &[]);
+        draft::content_length(&mut parts, 0);
+        // The whole value is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
+        let mut source = String::from("/");
+        text::push_path(&mut source, self.source_bucket.as_str().as_bytes());
+        source.push('/');
+        text::push_path(&mut source, self.source_key.as_bytes());
+        draft::insert(&mut parts, &X_AMZ_COPY_SOURCE, source);
+        if let Some(etag) = self.source_if_match {
+            draft::insert(&mut parts, &X_AMZ_COPY_SOURCE_IF_MATCH, etag.quoted());
+        }
+        if let Some(metadata) = self.metadata {
+            parts.headers.insert(&X_AMZ_METADATA_DIRECTIVE, HeaderValue::from_static("REPLACE"));
+            metadata.write(&mut parts.headers)?;
+        }
+        Ok(parts)
+    }
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when the service refused, under whatever status, or did not say.
+    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
+        draft::expect_document(status, headers, body, "CopyObjectResult", |document| {
+            let version_id = header_text(headers, &X_AMZ_VERSION_ID).map(str::to_owned);
+            let mut output =
+                CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };
+            while let Some(element) = document.child()? {
+                match element.name() {
+                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
+                    "LastModified" => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
+                    _ => document.skip()?,
+                }
+            }
+            Ok(output)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::draft::tests::{address, key, shown},
+        *,
+    };
+    use crate::error::{Class, Kind};
+
+    #[test]
+    fn the_request() {
+        let (bucket, target, source) = (Bucket::parse("s").unwrap(), key("t"), key("a?versionId=1+\u{e9}"));
+        let copy = CopyObject {
+            key: &target,
+            source_bucket: &bucket,
+            source_key: &source,
+            source_if_match: None,
+            metadata: None,
+        };
+        let expected = "PUT /b/t\ncontent-length: 0\nhost: h:9\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9";
+        assert_eq!(shown(&copy.request(&address()).unwrap()), expected);
+        let etag = ETag::parse("x").unwrap();
+        let metadata = ObjectMetadata { content_type: Some("a/b".into()), ..ObjectMetadata::default() };
+        let copy = CopyObject { source_if_match: Some(&etag), metadata: Some(&metadata), ..copy };
+        let expected = "PUT /b/t\ncontent-length: 0\ncontent-type: a/b\nhost: h:9\n\
+            x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9\nx-amz-metadata-directive: REPLACE";
+        assert_eq!(shown(&copy.request(&address()).unwrap()), expected);
+    }
+
+    #[test]
+    fn the_answer() {
+        let parse = |body: &str| CopyObject::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes());
+        let output = parse(
+            "<CopyObjectResult><LastModified>2009-10-12T17:50:30Z</LastModified><ETag>\"x\"</ETag></CopyObjectResult>",
+        )
+        .unwrap();
+        assert_eq!(output.etag.unwrap().to_string(), "x");
+        assert_eq!(output.last_modified_ns, Some(1_255_369_830_000_000_000));
+        let error = parse("<Error><Code>SlowDown</Code><Message/></Error>").unwrap_err();
+        assert_eq!((error.kind, error.class()), (Kind::Refused, Class::Throttle));
+        for body in ["", "<html/>", "<CopyObjectResult>"] {
+            let error = parse(body).unwrap_err();
+            assert_eq!((error.kind, error.is_ambiguous()), (Kind::Malformed, true));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = CopyObject::parse(StatusCode::OK, &HeaderMap::new(), &body);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! CreateMultipartUpload: opens an upload whose parts may come in any order. What the object says about itself is
+//! fixed here.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+
+use super::{
+    draft,
+    metadata::{InputError, ObjectMetadata},
+};
+use crate::{
+    checksum::{X_AMZ_CHECKSUM_ALGORITHM, X_AMZ_CHECKSUM_TYPE},
+    endpoint::Address,
+    error::ServiceError,
+    name::{Key, UploadId},
+    xml::XmlError,
+};
+
+/// An upload to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateMultipartUpload<'a> {
+    /// The object to be.
+    pub key: &'a Key,
+    /// What it will say about itself.
+    pub metadata: &'a ObjectMetadata,
+    /// Ask the service to check a CRC64NVME of each part and of the whole.
+    pub checksum_crc64nvme_full_object: bool,
+}
+
+/// The upload as opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateMultipartUploadOutput {
+    /// Its name in all that follows.
+    pub upload_id: UploadId,
+    /// Whether the service named a checksum algorithm in return, and so will check.
+    pub checksum_echoed: bool,
+}
+
+impl CreateMultipartUpload<'_> {
+    /// # Errors
+    /// [`InputError`] when the metadata fits no header.
+    pub fn request(&self, address: &Address) -> Result<Parts, InputError> {
+        let mut parts = draft::about_object(Method::POST, address, self.key, &[("uploads", "")]);
+        draft::content_length(&mut parts, 0);
+        if self.checksum_crc64nvme_full_object {
+            parts.headers.insert(&X_AMZ_CHECKSUM_ALGORITHM, HeaderValue::from_static("CRC64NVME"));
+            parts.headers.insert(&X_AMZ_CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+        }
+        self.metadata.write(&mut parts.headers)?;
+        Ok(parts)
+    }
+
+    /// Reads the answer. The bucket and key that it repeats are ignored: a server with tenants names them differently.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when the service refused, or names no upload.
+    pub fn parse(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<CreateMultipartUploadOutput, ServiceError> {
+        draft::expect_document(status, headers, body, "InitiateMultipartUploadResult", |document| {
+            let mut upload_id = None;
+            while let Some(element) = document.child()? {
+                match element.name() {
+                    "UploadId" => upload_id = UploadId::parse(document.text()?.trim()).ok(),
+                    _ => document.skip()?,
+                }
+            }
+            Ok(CreateMultipartUploadOutput {
+                upload_id: upload_id.ok_or(XmlError::Element { element: "UploadId" })?,
+                checksum_echoed: headers.contains_key(&X_AMZ_CHECKSUM_ALGORITHM),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::draft::tests::{address, headers, key, shown},
+        *,
+    };
+    use crate::error::Kind;
+
+    #[test]
+    fn the_request() {
+        let (key, metadata) = (key("k"), ObjectMetadata::default());
+        let create = CreateMultipartUpload { key: &key, metadata: &metadata, checksum_crc64nvme_full_object: false };
+        assert_eq!(shown(&create.request(&address()).unwrap()), "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9");
+        let checked = CreateMultipartUpload { checksum_crc64nvme_full_object: true, ..create };
+        let expected = "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9\nx-amz-checksum-algorithm: CRC64NVME\n\
+            x-amz-checksum-type: FULL_OBJECT";
+        assert_eq!(shown(&checked.request(&address()).unwrap()), expected);
+    }
+
+    #[test]
+    fn the_answer() {
+        let body = b"<?xml version=\"1.0\"?><InitiateMultipartUploadResult xmlns=\"x\"><Bucket>tenant:b</Bucket>\
+            <Key>other</Key><UploadId>VXBs+/=</UploadId></InitiateMultipartUploadResult>";
+        let echo = headers(&[("x-amz-checksum-algorithm", "CRC64NVME")]);
+        let output = CreateMultipartUpload::parse(StatusCode::OK, &echo, body).unwrap();
+        assert_eq!((output.upload_id.as_str(), output.checksum_echoed), ("VXBs+/=", true));
+        assert!(!CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), body).unwrap().checksum_echoed);
+        for body in [
+            "<InitiateMultipartUploadResult/>",
+            "<InitiateMultipartUploadResult><UploadId/></InitiateMultipartUploadResult>",
+            "",
+        ] {
+            let error = CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes()).unwrap_err();
+            assert_eq!(error.kind, Kind::Malformed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), &body);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! GetObject: an object's bytes or a range of them. The body streams, so only the head is read here; a body that looks
+//! like an `Error` document is data like any other.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+
+use super::{draft, object_head::ObjectHead};
+use crate::{
+    checksum::X_AMZ_CHECKSUM_MODE,
+    endpoint::Address,
+    error::ServiceError,
+    name::{ByteRange, ETag, Key},
+};
+
+/// What to read.
+#[derive(Debug, Clone, Copy)]
+pub struct GetObject<'a> {
+    /// The object.
+    pub key: &'a Key,
+    /// The bytes of it, or all; never an empty range.
+    pub range: Option<ByteRange>,
+    /// Refuse to read another version than this one. Every ranged read carries it, or the pieces may not match.
+    pub if_match: Option<&'a ETag>,
+    /// Ask for the stored checksum.
+    pub checksum_mode: bool,
+}
+
+impl GetObject<'_> {
+    /// The head of the request.
+    ///
+    /// # Panics
+    /// If the range is empty.
+    #[must_use]
+    pub fn request(&self, address: &Address) -> Parts {
+        let mut parts = draft::about_object(Method::GET, address, self.key, &[]);
+        // Proxies and some servers compress on their own; the bytes wanted are the stored ones.
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(range) = self.range {
+            parts.headers.insert(header::RANGE, range.header_value());
+        }
+        if let Some(etag) = self.if_match {
+            draft::insert(&mut parts, &header::IF_MATCH, etag.quoted());
+        }
+        if self.checksum_mode {
+            parts.headers.insert(&X_AMZ_CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+        }
+        parts
+    }
+
+    /// Reads the head. An error found here knows no code yet: the caller reads the body of a refusal and gives it to
+    /// [`ServiceError::parse`].
+    ///
+    /// # Errors
+    /// [`ServiceError`] when the status is neither 200 nor 206, or the head contradicts itself.
+    pub fn parse_head(status: StatusCode, headers: &HeaderMap) -> Result<ObjectHead, ServiceError> {
+        ObjectHead::parse(status, headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::draft::tests::{address, headers, key, shown},
+        *,
+    };
+
+    #[test]
+    fn the_request() {
+        let (key, etag) = (key("k"), ETag::parse("\"x\"").unwrap());
+        let whole = GetObject { key: &key, range: None, if_match: None, checksum_mode: false };
+        assert_eq!(shown(&whole.request(&address())), "GET /b/k\naccept-encoding: identity\nhost: h:9");
+        let range = Some(ByteRange { start: 5, end: 15 });
+        let part = GetObject { range, if_match: Some(&etag), checksum_mode: true, ..whole };
+        let expected = "GET /b/k\naccept-encoding: identity\nhost: h:9\nif-match: \"x\"\nrange: bytes=5-14\n\
+            x-amz-checksum-mode: ENABLED";
+        assert_eq!(shown(&part.request(&address())), expected);
+    }
+
+    #[test]
+    fn the_answer() {
+        let answer = headers(&[("content-length", "3"), ("content-type", "application/xml")]);
+        assert_eq!(GetObject::parse_head(StatusCode::OK, &answer).unwrap().size, Some(3));
+        assert!(GetObject::parse_head(StatusCode::NOT_MODIFIED, &answer).is_err());
+        assert!(GetObject::parse_head(StatusCode::NO_CONTENT, &answer).is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! HeadObject: what GetObject would say, without the bytes.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+
+use super::{draft, object_head::ObjectHead};
+use crate::{
+    checksum::X_AMZ_CHECKSUM_MODE,
+    endpoint::Address,
+    error::ServiceError,
+    name::{Key, PartNumber},
+};
+
+/// What to ask about.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadObject<'a> {
+    /// The object.
+    pub key: &'a Key,
+    /// One of its parts, which also brings the number of parts; the answer is then 206.
+    pub part_number: Option<PartNumber>,
+    /// Ask for the stored checksum.
+    pub checksum_mode: bool,
+}
+
+impl HeadObject<'_> {
+    /// The head of the request.
+    #[must_use]
+    pub fn request(&self, address: &Address) -> Parts {
+        let number = self.part_number.map(|number| number.to_string());
+        let query = number.as_deref().map(|number| ("partNumber", number));
+        let mut parts = draft::about_object(Method::HEAD, address, self.key, query.as_slice());
+        if self.checksum_mode {
+            parts.headers.insert(&X_AMZ_CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+        }
+        parts
+    }
+
+    /// Reads the answer; there is no body to HEAD, so `_body` is empty.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when the service refused; it has no code, and its class follows from the status.
+    pub fn parse(status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Result<ObjectHead, ServiceError> {
+        ObjectHead::parse(status, headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::draft::tests::{address, headers, key, shown},
+        *,
+    };
+    use crate::error::Class;
+
+    #[test]
+    fn the_request() {
+        let key = key("k");
+        let head = HeadObject { key: &key, part_number: None, checksum_mode: false };
+        assert_eq!(shown(&head.request(&address())), "HEAD /b/k\nhost: h:9");
+        let part = HeadObject { part_number: PartNumber::new(1).ok(), checksum_mode: true, ..head };
+        let expected = "HEAD /b/k?partNumber=1\nhost: h:9\nx-amz-checksum-mode: ENABLED";
+        assert_eq!(shown(&part.request(&address())), expected);
+    }
+
+    #[test]
+    fn the_answer() {
+        let answer =
+            headers(&[("content-length", "5"), ("content-range", "bytes 0-4/9"), ("x-amz-mp-parts-count", "2")]);
+        let head = HeadObject::parse(StatusCode::PARTIAL_CONTENT, &answer, b"").unwrap();
+        assert_eq!((head.size, head.parts_count), (Some(5), Some(2)));
+        let error = HeadObject::parse(StatusCode::NOT_FOUND, &answer, b"").unwrap_err();
+        assert_eq!(error.class(), Class::Absent);
+    }
+}

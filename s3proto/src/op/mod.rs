@@ -1,0 +1,41 @@
+//! One file per S3 operation: what it takes, the head of its request, what its answer means.
+//!
+//! Every operation is a struct of borrowed inputs. `request` gives the head to be signed and sent, `Host` and the exact
+//! `Content-Length` included: present, if only as 0, where a body could be, and absent where none may be. `parse`
+//! takes the whole answer; where the body is an object's data, `parse_head` takes the head alone. An operation whose
+//! answer is a document succeeds only if the document's root says so, whatever the status.
+
+mod abort_multipart_upload;
+mod complete_multipart_upload;
+mod copy_object;
+mod create_multipart_upload;
+mod delete_object;
+mod delete_objects;
+mod draft;
+mod get_object;
+mod head_bucket;
+mod head_object;
+mod list_multipart_uploads;
+mod list_objects_v2;
+mod list_parts;
+mod metadata;
+mod object_head;
+mod put_object;
+mod upload_part;
+
+pub use abort_multipart_upload::AbortMultipartUpload;
+pub use complete_multipart_upload::{CompleteMultipartUpload, CompleteMultipartUploadOutput, CompletedPart};
+pub use copy_object::{CopyObject, CopyObjectOutput};
+pub use create_multipart_upload::{CreateMultipartUpload, CreateMultipartUploadOutput};
+pub use delete_object::DeleteObject;
+pub use delete_objects::{DeleteFailure, DeleteObjects, DeleteObjectsOutput, KEYS_MAX};
+pub use get_object::GetObject;
+pub use head_bucket::{HeadBucket, HeadBucketOutput};
+pub use head_object::HeadObject;
+pub use list_multipart_uploads::{ListMultipartUploads, ListMultipartUploadsOutput, ListedUpload};
+pub use list_objects_v2::{ListObjectsV2, ListPage, ListRow};
+pub use list_parts::{ListParts, ListPartsOutput, ListedPart};
+pub use metadata::{InputError, ObjectMetadata};
+pub use object_head::ObjectHead;
+pub use put_object::{PutObject, PutObjectOutput};
+pub use upload_part::{UploadPart, UploadPartOutput};

@@ -1,0 +1,110 @@
+//! The canonical request: the text, the same at both ends, over which a signature is made.
+
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+
+use super::{UNSIGNED, X_AMZ_CONTENT_SHA256};
+
+/// Headers that something between us and the service may add, drop or rewrite: those of one hop, those that HTTP
+/// libraries fill in, and `accept-encoding`, which Google's front end rewrites.
+const UNTOUCHED: [&str; 15] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-amzn-trace-id",
+];
+
+/// How many headers or query pairs are sorted without touching the heap; objects with more metadata exist and are rare.
+const INLINE: usize = 32;
+
+/// Writes the canonical request to `out`, and the names of the signed headers, joined by `;`, to `signed_names` too.
+pub(super) fn write(out: &mut String, signed_names: &mut String, parts: &Parts) {
+    out.push_str(parts.method.as_str());
+    out.push('\n');
+    out.push_str(parts.uri.path());
+    out.push('\n');
+    write_query(out, parts.uri.query().unwrap_or(""));
+    out.push('\n');
+    let names_start = signed_names.len();
+    write_headers(out, signed_names, &parts.headers);
+    out.push('\n');
+    out.push_str(&signed_names[names_start..]);
+    out.push('\n');
+    let payload = parts.headers.get(&X_AMZ_CONTENT_SHA256).and_then(|value| value.to_str().ok());
+    out.push_str(payload.unwrap_or(UNSIGNED));
+}
+
+/// The pairs in the order of their names, then of their values; a name alone gets its `=`.
+fn write_query(out: &mut String, query: &str) {
+    let pairs =
+        || query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    with_sorted(pairs().count(), pairs(), ("", ""), |sorted| {
+        for (index, (name, value)) in sorted.iter().enumerate() {
+            if index > 0 {
+                out.push('&');
+            }
+            out.push_str(name);
+            out.push('=');
+            out.push_str(value);
+        }
+    });
+}
+
+fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMap) {
+    let names = || headers.keys().map(HeaderName::as_str).filter(|name| !UNTOUCHED.contains(name));
+    with_sorted(names().count(), names(), "", |sorted| {
+        for (index, name) in sorted.iter().enumerate() {
+            if index > 0 {
+                signed_names.push(';');
+            }
+            signed_names.push_str(name);
+            out.push_str(name);
+            for (position, value) in headers.get_all(*name).iter().enumerate() {
+                out.push(if position == 0 { ':' } else { ',' });
+                write_value(out, value);
+            }
+            out.push('\n');
+        }
+    });
+}
+
+/// A value without the blanks around it, and with runs of blanks inside as one.
+fn write_value(out: &mut String, value: &HeaderValue) {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    for (index, word) in text.split(' ').filter(|word| !word.is_empty()).enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+}
+
+/// Hands `count` items to `then` in ascending order; usual counts stay on the stack.
+fn with_sorted<T: Ord + Copy>(count: usize, items: impl Iterator<Item = T>, blank: T, then: impl FnOnce(&[T])) {
+    let mut inline = [blank; INLINE];
+    let mut spilled = Vec::new();
+    let room = if count <= INLINE {
+        &mut inline[..count]
+    } else {
+        spilled.resize(count, blank);
+        &mut spilled[..]
+    };
+    for (slot, item) in room.iter_mut().zip(items) {
+        *slot = item;
+    }
+    // The operations write their queries in order, so there is often nothing to do.
+    if !room.is_sorted() {
+        room.sort_unstable();
+    }
+    then(room);
+}
