@@ -29,8 +29,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -99,6 +100,28 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The directory or its files cannot be created.
+    #[error("the embedded server cannot use the directory `{}`; choose one that you may write to", path.display())]
+    Directory {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another server has the directory open.
+    #[error("another embedded server uses the directory `{}`; stop it, or choose another directory", path.display())]
+    DirectoryLocked {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// What the directory holds cannot be read.
+    #[error("the index in `{}` cannot be opened ({reason}); choose another directory, or restore this one", path.display())]
+    Index {
+        /// What was asked for.
+        path: PathBuf,
+        /// What SQLite, or the check of the format, said.
+        reason: String,
+    },
     /// Threads or timers could not be had.
     #[error("the embedded server cannot start its threads; raise the limit on processes (`ulimit -u`)")]
     Threads {
@@ -125,10 +148,7 @@ impl Server {
     ///
     /// [`ServeError`]: the address cannot be had, the storage cannot be opened, threads cannot be started.
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
-        let store = match &settings.storage {
-            Storage::Memory => Store::memory(),
-            Storage::Directory(_) => Store::memory(),
-        };
+        let store = Store::open(&settings.storage)?;
         let service = service(Arc::new(store), &settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
@@ -220,13 +240,22 @@ impl S3Access for Door {
     }
 }
 
-fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
-    let mut auth = SimpleAuth::new();
-    for (access_key, secret) in &settings.credentials {
-        auth.register(access_key.clone(), secret.clone().into());
+/// The keys the server knows. s3s's own list answers an unknown key with `NotSignedUp`, which no client understands.
+struct Keys {
+    secrets: HashMap<String, SecretKey>,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, access_key: &str) -> s3s::S3Result<SecretKey> {
+        self.secrets.get(access_key).cloned().ok_or_else(|| s3s::s3_error!(InvalidAccessKeyId))
     }
+}
+
+fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
+    let secrets = settings.credentials.iter().map(|(access_key, secret)| (access_key.clone(), secret.clone().into()));
     let mut builder = S3ServiceBuilder::new(s3::Service::new(store, settings.create_buckets));
-    builder.set_auth(auth);
+    builder.set_auth(Keys { secrets: secrets.collect() });
     builder.set_access(Door { allow_anonymous: settings.allow_anonymous });
     builder.build()
 }

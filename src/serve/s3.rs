@@ -863,7 +863,11 @@ fn refuse(error: StoreError) -> S3Error {
         StoreError::NoSuchUpload => s3_error!(NoSuchUpload),
         StoreError::BucketNotEmpty => s3_error!(BucketNotEmpty),
         StoreError::PreconditionFailed => s3_error!(PreconditionFailed),
-        StoreError::Io(_) => {
+        StoreError::Io(_)
+        | StoreError::Index(_)
+        | StoreError::Record(_)
+        | StoreError::KeyNotText
+        | StoreError::Version(_) => {
             tracing::error!(%error, "the embedded server's storage failed");
             S3Error::with_source(S3ErrorCode::InternalError, Box::new(error))
         }

@@ -68,7 +68,7 @@ impl Memory {
     }
 
     pub(super) fn sink(&self) -> Sink {
-        Sink::new()
+        Sink::to_memory()
     }
 
     pub(super) fn put(&self, bucket: &str, key: &str, object: Object, guard: &Guard) -> Result<(), StoreError> {

@@ -4,17 +4,23 @@
 //! therefore only write new lists. No call here waits for a client; a lock is held for the length of one look-up or
 //! one index transaction, never while a body is received or sent.
 
+mod directory;
+mod files;
 mod memory;
 
 use super::checksums::{Algorithm, Checksum, Coverage};
 use super::conditions::{Guard, Refusal};
 use super::listing::{Keyed, Page, Query};
+use super::{ServeError, Storage};
 use bytes::{Bytes, BytesMut};
+use directory::Directory;
+use files::{Files, Incoming, Lease};
 use memory::Memory;
 use s3s::stream::{ByteStream, RemainingLength};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,8 +134,16 @@ pub(super) enum StoreError {
     BucketNotEmpty,
     #[error("a condition of the write does not hold")]
     PreconditionFailed,
-    #[error("storage: {0}")]
+    #[error("file: {0}")]
     Io(#[from] io::Error),
+    #[error("index: {0}")]
+    Index(#[from] rusqlite::Error),
+    #[error("a record of the index cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+    #[error("a key of the index is not UTF-8")]
+    KeyNotText,
+    #[error("the index has format {0}, which this version does not know")]
+    Version(i32),
 }
 
 impl From<Refusal> for StoreError {
@@ -144,6 +158,7 @@ impl From<Refusal> for StoreError {
 /// The two storages behind one set of questions.
 pub(super) enum Store {
     Memory(Memory),
+    Directory(Box<Directory>),
 }
 
 /// Forwards a question to the storage there is.
@@ -151,13 +166,17 @@ macro_rules! ask {
     ($store:expr, $question:ident($($argument:expr),*)) => {
         match $store {
             Store::Memory(memory) => memory.$question($($argument),*),
+            Store::Directory(directory) => directory.$question($($argument),*),
         }
     };
 }
 
 impl Store {
-    pub(super) fn memory() -> Self {
-        Self::Memory(Memory::default())
+    pub(super) fn open(storage: &Storage) -> Result<Self, ServeError> {
+        match storage {
+            Storage::Memory => Ok(Self::Memory(Memory::default())),
+            Storage::Directory(path) => Ok(Self::Directory(Box::new(Directory::open(path)?))),
+        }
     }
 
     /// Whether the bucket was created just now.
@@ -178,7 +197,7 @@ impl Store {
         ask!(self, delete_bucket(name))
     }
 
-    /// Takes the bytes of one body as they come.
+    /// What takes the bytes of one body as they come.
     pub(super) fn sink(&self) -> Sink {
         ask!(self, sink())
     }
@@ -255,12 +274,19 @@ pub(super) struct Body {
 #[derive(Clone, Debug)]
 enum Piece {
     Memory(Bytes),
+    /// `size_bytes` bytes of a file from `start` on.
+    File {
+        lease: Arc<Lease>,
+        start: u64,
+        size_bytes: u64,
+    },
 }
 
 impl Piece {
     fn size_bytes(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { size_bytes, .. } => *size_bytes,
         }
     }
 
@@ -270,6 +296,9 @@ impl Piece {
             Self::Memory(bytes) => {
                 let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).expect("inside the piece"));
                 Self::Memory(bytes.slice(start..end))
+            }
+            Self::File { lease, start, .. } => {
+                Self::File { lease: lease.clone(), start: start + range.start, size_bytes: range.end - range.start }
             }
         }
     }
@@ -308,21 +337,59 @@ impl Body {
 
     /// The bytes as a stream whose length is known.
     pub(super) fn reader(self) -> Reader {
-        Reader { pieces: self.pieces.into_iter(), remaining_bytes: self.size_bytes }
+        Reader { pieces: self.pieces.into_iter(), file: None, remaining_bytes: self.size_bytes }
     }
 }
 
-/// Streams a body. Pieces in memory are handed on whole, for hyper to write without a copy.
+/// Streams a body. Pieces in memory are handed on whole, for hyper to write without a copy. Files are read right here:
+/// they come from the page cache as a rule, and another thread would cost more than the read.
 pub(super) struct Reader {
     pieces: std::vec::IntoIter<Piece>,
+    file: Option<OpenFile>,
     remaining_bytes: u64,
 }
 
+/// The file being read, and how much of it is still to come.
+struct OpenFile {
+    file: File,
+    remaining_bytes: u64,
+    /// Keeps the file from being removed before it is read to its end on systems that insist.
+    _lease: Arc<Lease>,
+}
+
+/// How much of a file is read at once: large enough that the system call does not count, small enough that some
+/// hundred slow readers do not either.
+const READ_BYTES: u64 = 256 * 1024;
+
 impl Reader {
-    fn next_chunk(&mut self) -> Option<io::Result<Bytes>> {
-        match self.pieces.next()? {
-            Piece::Memory(bytes) => Some(Ok(bytes)),
+    fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(open) = self.file.as_mut().filter(|open| open.remaining_bytes > 0) {
+                return open.next_chunk().map(Some);
+            }
+            self.file = match self.pieces.next() {
+                None => return Ok(None),
+                Some(Piece::Memory(bytes)) => return Ok(Some(bytes)),
+                Some(Piece::File { lease, start, size_bytes }) => {
+                    let mut file = lease.open()?;
+                    file.seek(io::SeekFrom::Start(start))?;
+                    Some(OpenFile { file, remaining_bytes: size_bytes, _lease: lease })
+                }
+            };
         }
+    }
+}
+
+impl OpenFile {
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        let wanted = self.remaining_bytes.min(READ_BYTES);
+        let mut buffer = Vec::with_capacity(usize::try_from(wanted).expect("a few pages"));
+        let read = (&self.file).take(wanted).read_to_end(&mut buffer)? as u64;
+        if read < wanted {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.remaining_bytes -= read;
+        Ok(buffer.into())
     }
 }
 
@@ -331,10 +398,10 @@ impl futures_util::Stream for Reader {
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let chunk = self.next_chunk();
-        if let Some(Ok(bytes)) = &chunk {
+        if let Ok(Some(bytes)) = &chunk {
             self.remaining_bytes -= bytes.len() as u64;
         }
-        Poll::Ready(chunk.map(|chunk| chunk.map_err(Into::into)))
+        Poll::Ready(chunk.map_err(Into::into).transpose())
     }
 }
 
@@ -344,39 +411,84 @@ impl ByteStream for Reader {
     }
 }
 
-/// Up to here a body is gathered into one buffer of its own: a copy of so little is cheaper than keeping the
+/// Up to here a body in memory is gathered into one buffer of its own: a copy of so little is cheaper than keeping the
 /// connection's whole read buffer alive for it.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
 
+/// Up to here a body lives in the index: a file of its own costs more than the bytes.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
+
 /// Receives one body.
-pub(super) struct Sink {
+pub(super) enum Sink {
+    /// Chunks as they came, to stay in memory.
+    Memory(Gathered),
+    /// Chunks that may yet turn out to be few enough for the index.
+    Undecided(Gathered, Arc<Files>),
+    File(Incoming, u64),
+}
+
+/// Chunks and their sum.
+#[derive(Default)]
+pub(super) struct Gathered {
     chunks: Vec<Bytes>,
     size_bytes: usize,
 }
 
 impl Sink {
-    fn new() -> Self {
-        Self { chunks: Vec::new(), size_bytes: 0 }
+    fn to_memory() -> Self {
+        Self::Memory(Gathered::default())
+    }
+
+    fn to_files(files: Arc<Files>) -> Self {
+        Self::Undecided(Gathered::default(), files)
     }
 
     pub(super) fn write(&mut self, chunk: Bytes) -> io::Result<()> {
-        self.size_bytes += chunk.len();
-        self.chunks.push(chunk);
+        match self {
+            Self::Memory(gathered) => gathered.push(chunk),
+            Self::Undecided(gathered, files) => {
+                gathered.push(chunk);
+                if gathered.size_bytes > INLINE_BYTES_MAX {
+                    let mut incoming = files.incoming()?;
+                    for chunk in &gathered.chunks {
+                        incoming.write(chunk)?;
+                    }
+                    *self = Self::File(incoming, gathered.size_bytes as u64);
+                }
+            }
+            Self::File(incoming, size_bytes) => {
+                incoming.write(&chunk)?;
+                *size_bytes += chunk.len() as u64;
+            }
+        }
         Ok(())
     }
 
     pub(super) fn finish(self) -> io::Result<Body> {
-        if self.size_bytes <= GATHER_BYTES_MAX {
-            return Ok(Body::new(vec![Piece::Memory(gather(&self.chunks, self.size_bytes))]));
-        }
-        Ok(Body::new(self.chunks.into_iter().map(Piece::Memory).collect()))
+        let pieces = match self {
+            Self::Memory(gathered) if gathered.size_bytes > GATHER_BYTES_MAX => {
+                gathered.chunks.into_iter().map(Piece::Memory).collect()
+            }
+            Self::Memory(gathered) | Self::Undecided(gathered, _) => vec![Piece::Memory(gathered.into_one())],
+            Self::File(incoming, size_bytes) => {
+                vec![Piece::File { lease: Arc::new(incoming.publish()?), start: 0, size_bytes }]
+            }
+        };
+        Ok(Body::new(pieces))
     }
 }
 
-fn gather(chunks: &[Bytes], size_bytes: usize) -> Bytes {
-    let mut whole = BytesMut::with_capacity(size_bytes);
-    for chunk in chunks {
-        whole.extend_from_slice(chunk);
+impl Gathered {
+    fn push(&mut self, chunk: Bytes) {
+        self.size_bytes += chunk.len();
+        self.chunks.push(chunk);
     }
-    whole.freeze()
+
+    fn into_one(self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(self.size_bytes);
+        for chunk in &self.chunks {
+            whole.extend_from_slice(chunk);
+        }
+        whole.freeze()
+    }
 }
