@@ -17,6 +17,8 @@ pub(super) struct Claims {
     /// What a trailer will bring, or what the object should be kept with.
     pub(super) algorithm: Option<Algorithm>,
     pub(super) trailers: Option<TrailingHeaders>,
+    /// What the checksum to be kept is computed with, if not with what the client stated.
+    pub(super) kept: Option<Algorithm>,
 }
 
 /// A body that is what its client said it is.
@@ -25,8 +27,8 @@ pub(super) struct Received {
     /// The MD5 in hexadecimal digits, without quotes.
     pub(super) etag: String,
     pub(super) checksum: Checksum,
-    /// Whether the client stated a checksum, or the server chose CRC64NVME by itself.
-    pub(super) checksum_stated: bool,
+    /// The value that the client stated, or that it announced only the algorithm of.
+    pub(super) stated: Option<(Algorithm, String)>,
 }
 
 impl Claims {
@@ -43,8 +45,10 @@ impl Claims {
 /// Streams the body into the sink and judges it at its end. What is refused leaves nothing behind.
 pub(super) async fn receive(blob: Option<StreamingBlob>, claims: Claims, mut sink: Sink) -> S3Result<Received> {
     let stated = claims.algorithm()?;
-    let algorithm = stated.unwrap_or(Algorithm::Crc64Nvme);
-    let mut hasher = Hasher::new(&[algorithm]);
+    let kept = claims.kept.or(stated).unwrap_or(Algorithm::Crc64Nvme);
+    let mut algorithms = vec![kept];
+    algorithms.extend(stated.filter(|stated| *stated != kept));
+    let mut hasher = Hasher::new(&algorithms);
     if let Some(mut blob) = blob {
         while let Some(chunk) = blob.next().await {
             let chunk = chunk.map_err(broken_body)?;
@@ -52,21 +56,25 @@ pub(super) async fn receive(blob: Option<StreamingBlob>, claims: Claims, mut sin
             sink.write(chunk).map_err(S3Error::internal_error)?;
         }
     }
-    let (md5, mut sums) = hasher.finish();
-    let (_, value) = sums.remove(0);
+    let (md5, sums) = hasher.finish();
     let body = sink.finish().map_err(S3Error::internal_error)?;
     if claims.length_bytes.is_some_and(|length_bytes| u64::try_from(length_bytes) != Ok(body.size_bytes())) {
         return Err(s3_error!(IncompleteBody));
     }
     check_md5(claims.content_md5.as_deref(), &md5)?;
-    let trailer = claims.trailers.and_then(|trailers| trailers.take());
-    let trailer = trailer.as_ref().and_then(|trailers| trailers.get(algorithm.header())?.to_str().ok());
-    let header = claims.checksums.first().map(|(_, value)| value.as_str());
-    if header.into_iter().chain(trailer).any(|claimed| claimed != value) {
-        return Err(s3_error!(BadDigest, "The {} you specified did not match what we received.", algorithm.name()));
+    let sum_of = |wanted: Algorithm| sums.iter().find(|(algorithm, _)| *algorithm == wanted).cloned();
+    let stated = stated.and_then(sum_of);
+    if let Some((algorithm, value)) = &stated {
+        let trailer = claims.trailers.and_then(|trailers| trailers.take());
+        let trailer = trailer.as_ref().and_then(|trailers| trailers.get(algorithm.header())?.to_str().ok());
+        let header = claims.checksums.first().map(|(_, value)| value.as_str());
+        if header.into_iter().chain(trailer).any(|claimed| claimed != value) {
+            return Err(s3_error!(BadDigest, "The {} you specified did not match.", algorithm.name()));
+        }
     }
+    let (algorithm, value) = sum_of(kept).expect("it was asked for above");
     let checksum = Checksum { algorithm, coverage: Coverage::FullObject, value };
-    Ok(Received { body, etag: encode_hex(&md5), checksum, checksum_stated: stated.is_some() })
+    Ok(Received { body, etag: encode_hex(&md5), checksum, stated })
 }
 
 /// Bytes that are already stored, hashed again because they become the body of something new.
@@ -80,7 +88,7 @@ pub(super) async fn rehash(body: Body, algorithm: Algorithm) -> S3Result<Receive
     }
     let (md5, mut sums) = hasher.finish();
     let checksum = Checksum { algorithm, coverage: Coverage::FullObject, value: sums.remove(0).1 };
-    Ok(Received { body, etag: encode_hex(&md5), checksum, checksum_stated: false })
+    Ok(Received { body, etag: encode_hex(&md5), checksum, stated: None })
 }
 
 fn check_md5(claimed: Option<&str>, md5: &[u8; 16]) -> S3Result<()> {

@@ -228,6 +228,7 @@ impl S3 for Service {
             checksums: claimed!(input),
             algorithm: algorithm(input.checksum_algorithm.as_ref())?,
             trailers: req.trailing_headers,
+            kept: None,
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
         let record = Record {
@@ -466,14 +467,15 @@ impl S3 for Service {
             checksums: claimed!(input),
             algorithm: algorithm(input.checksum_algorithm.as_ref())?,
             trailers: req.trailing_headers,
+            kept: Some(upload.algorithm.unwrap_or(Algorithm::Crc64Nvme)),
         };
         let claims = part_claims(&upload, claims)?;
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
-        let stated = received.checksum_stated;
+        let stated = received.stated.clone();
         let part = self.store_part(upload, &input.bucket, input.part_number, received).await?;
         let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(part.etag)), ..UploadPartOutput::default() };
-        if stated {
-            state_value!(output, part.checksum.algorithm, part.checksum.value);
+        if let Some((algorithm, value)) = stated {
+            state_value!(output, algorithm, value);
         }
         Ok(S3Response::new(output))
     }
@@ -797,7 +799,7 @@ fn copies_itself(input: &CopyObjectInput) -> bool {
     }
 }
 
-/// A part is hashed with its upload's algorithm; one that its creator chose must be stated by the client too.
+/// A part is hashed with the algorithm that its upload's creator chose, and a client that states another is mistaken.
 fn part_claims(upload: &Upload, claims: Claims) -> S3Result<Claims> {
     let stated = claims.checksums.first().map(|(algorithm, _)| *algorithm).or(claims.algorithm);
     match (upload.algorithm, stated) {
