@@ -1,0 +1,1028 @@
+//! S3's operations in terms of the storage: translation, and the checks that are the protocol's own.
+//!
+//! What is not listed here answers `NotImplemented`, which is what s3s does by itself.
+
+use super::checksums::{Algorithm, Checksum, Coverage, encode};
+use super::conditions::{Guard, ReadConditions, Verdict};
+use super::listing::Query;
+use super::multipart::{self, Expected, Named};
+use super::now_secs;
+use super::receive::{Claims, Received, receive, rehash};
+use super::store::{Attributes, Entry, Object, Part, Record, Store, StoreError, Upload};
+use s3s::dto::*;
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use std::ops::Range as ByteRange;
+use std::sync::Arc;
+
+/// The S3 service over one storage.
+pub(super) struct Service {
+    store: Arc<Store>,
+    create_buckets: bool,
+}
+
+/// The most entries of any listing page; AWS's own limit.
+const PAGE_ENTRIES_MAX: i32 = 1000;
+
+/// The highest part number; AWS's own limit.
+const PART_NUMBER_MAX: i32 = 10_000;
+
+/// What AWS says an object is whose uploader did not say.
+const CONTENT_TYPE_DEFAULT: &str = "binary/octet-stream";
+
+/// Takes the checksums a client states out of an input: s3s repeats the five fields in every structure.
+macro_rules! claimed {
+    ($input:expr) => {
+        [
+            (Algorithm::Crc32, $input.checksum_crc32.take()),
+            (Algorithm::Crc32c, $input.checksum_crc32c.take()),
+            (Algorithm::Crc64Nvme, $input.checksum_crc64nvme.take()),
+            (Algorithm::Sha1, $input.checksum_sha1.take()),
+            (Algorithm::Sha256, $input.checksum_sha256.take()),
+        ]
+        .into_iter()
+        .filter_map(|(algorithm, value)| Some((algorithm, value?)))
+        .collect::<Vec<_>>()
+    };
+}
+
+/// Puts a value into the field of its algorithm.
+macro_rules! state_value {
+    ($output:expr, $algorithm:expr, $value:expr) => {
+        match $algorithm {
+            Algorithm::Crc32 => $output.checksum_crc32 = Some($value),
+            Algorithm::Crc32c => $output.checksum_crc32c = Some($value),
+            Algorithm::Crc64Nvme => $output.checksum_crc64nvme = Some($value),
+            Algorithm::Sha1 => $output.checksum_sha1 = Some($value),
+            Algorithm::Sha256 => $output.checksum_sha256 = Some($value),
+        }
+    };
+}
+
+/// Puts a checksum and what it covers into an output.
+macro_rules! state_checksum {
+    ($output:expr, $checksum:expr) => {
+        if let Some(checksum) = $checksum {
+            let checksum: &Checksum = checksum;
+            state_value!($output, checksum.algorithm, checksum.value.clone());
+            $output.checksum_type = Some(checksum_type(checksum.coverage));
+        }
+    };
+}
+
+/// Takes what the uploader says about an object out of an input.
+macro_rules! attributes_of {
+    ($input:expr) => {
+        Attributes {
+            content_type: $input.content_type.take().filter(|value| !value.is_empty()),
+            content_encoding: $input.content_encoding.take().and_then(without_transfer_coding),
+            content_language: $input.content_language.take(),
+            content_disposition: $input.content_disposition.take(),
+            cache_control: $input.cache_control.take(),
+            expires_secs: $input.expires.take().map(|expires| time::OffsetDateTime::from(expires).unix_timestamp()),
+            website_redirect: $input.website_redirect_location.take(),
+            storage_class: storage_class($input.storage_class.take()),
+            metadata: $input.metadata.take().unwrap_or_default().into_iter().collect(),
+            tags: parse_tagging($input.tagging.take().as_deref())?,
+        }
+    };
+}
+
+/// Fills the fields that GetObject and HeadObject share.
+macro_rules! describe {
+    ($output:ident, $object:expr, $view:expr) => {
+        $output {
+            accept_ranges: Some("bytes".into()),
+            cache_control: $object.record.attributes.cache_control.clone(),
+            content_disposition: $object.record.attributes.content_disposition.clone(),
+            content_encoding: $object.record.attributes.content_encoding.clone(),
+            content_language: $object.record.attributes.content_language.clone(),
+            content_length: Some(size_i64($view.range.end - $view.range.start)),
+            content_range: $view.content_range($object.record.size_bytes),
+            content_type: Some(
+                $object.record.attributes.content_type.clone().unwrap_or_else(|| CONTENT_TYPE_DEFAULT.into()),
+            ),
+            e_tag: Some(ETag::Strong($object.record.etag.clone())),
+            expires: $object.record.attributes.expires_secs.map(timestamp),
+            last_modified: Some(timestamp($object.record.modified_secs)),
+            metadata: metadata(&$object.record),
+            parts_count: $view.parts_count,
+            storage_class: $object.record.attributes.storage_class.clone().map(StorageClass::from),
+            website_redirect_location: $object.record.attributes.website_redirect.clone(),
+            ..$output::default()
+        }
+    };
+}
+
+impl Service {
+    /// With `create_buckets`, a bucket exists from its first use on.
+    pub(super) fn new(store: Arc<Store>, create_buckets: bool) -> Self {
+        Self { store, create_buckets }
+    }
+
+    /// Makes sure that a bucket about to be written or listed exists.
+    fn open_bucket(&self, bucket: &str) -> S3Result<()> {
+        if self.store.has_bucket(bucket) {
+            Ok(())
+        } else if self.create_buckets {
+            self.store.create_bucket(bucket).map(drop).map_err(refuse)
+        } else {
+            Err(s3_error!(NoSuchBucket))
+        }
+    }
+
+    /// The object as it is now. A bucket that would be created on first use is merely empty.
+    fn find(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
+        self.store.find(bucket, key).map_err(|error| match error {
+            StoreError::NoSuchBucket if self.create_buckets => s3_error!(NoSuchKey),
+            other => refuse(other),
+        })
+    }
+
+    fn find_source(&self, source: &CopySource, conditions: &ReadConditions) -> S3Result<Arc<Object>> {
+        let CopySource::Bucket { bucket, key, version_id } = source else {
+            return Err(s3_error!(NotImplemented, "Only buckets can be copied from."));
+        };
+        check_version(version_id.as_deref())?;
+        let object = self.find(bucket, key)?;
+        match conditions.judge(&object.record.etag, &timestamp(object.record.modified_secs)) {
+            Verdict::Proceed => Ok(object),
+            Verdict::NotModified | Verdict::PreconditionFailed => Err(s3_error!(PreconditionFailed)),
+        }
+    }
+
+    fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
+        self.open_bucket(bucket)?;
+        let page = self.store.list(bucket, query).map_err(refuse)?;
+        let prefixes = page.prefixes.iter();
+        Ok(ListedPage {
+            contents: page.entries.into_iter().map(|entry| listed(entry, encoding)).collect(),
+            common_prefixes: prefixes.map(|prefix| CommonPrefix { prefix: Some(spell(prefix, encoding)) }).collect(),
+            next: page.next,
+        })
+    }
+
+    async fn store_part(&self, upload: Upload, bucket: &str, number: i32, received: Received) -> S3Result<Part> {
+        let number = part_number(number)?;
+        let part = Part {
+            number,
+            etag: received.etag,
+            modified_secs: now_secs(),
+            checksum: received.checksum,
+            body: received.body,
+        };
+        self.store.put_part(bucket, &upload.key, &upload.id, part.clone()).map_err(refuse)?;
+        Ok(part)
+    }
+}
+
+#[async_trait::async_trait]
+impl S3 for Service {
+    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+        let bucket = req.input.bucket;
+        if !self.store.create_bucket(&bucket).map_err(refuse)? && !self.create_buckets {
+            return Err(s3_error!(BucketAlreadyOwnedByYou));
+        }
+        Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
+    }
+
+    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.open_bucket(&req.input.bucket)?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+        self.store.delete_bucket(&req.input.bucket).map_err(refuse)?;
+        Ok(S3Response::with_status(DeleteBucketOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+
+    async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+        let bucket = |bucket: super::store::Bucket| Bucket {
+            name: Some(bucket.name),
+            creation_date: Some(timestamp(bucket.created_secs)),
+            ..Bucket::default()
+        };
+        let buckets = self.store.buckets().into_iter().map(bucket).collect();
+        Ok(S3Response::new(ListBucketsOutput { buckets: Some(buckets), ..ListBucketsOutput::default() }))
+    }
+
+    async fn get_bucket_location(
+        &self,
+        req: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.open_bucket(&req.input.bucket)?;
+        // No constraint means us-east-1, the region every client takes for granted.
+        Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+
+    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let mut input = req.input;
+        self.open_bucket(&input.bucket)?;
+        if input.write_offset_bytes.is_some() {
+            return Err(s3_error!(NotImplemented, "Appending is not supported."));
+        }
+        let guard = guard(input.if_match.take(), input.if_none_match.take())?;
+        let attributes = attributes_of!(input);
+        let claims = Claims {
+            length_bytes: input.content_length,
+            content_md5: input.content_md5.take(),
+            checksums: claimed!(input),
+            algorithm: algorithm(input.checksum_algorithm.as_ref())?,
+            trailers: req.trailing_headers,
+            kept: None,
+        };
+        let received = receive(input.body.take(), claims, self.store.sink()).await?;
+        let record = Record {
+            etag: received.etag.clone(),
+            size_bytes: received.body.size_bytes(),
+            modified_secs: now_secs(),
+            attributes,
+            checksum: Some(received.checksum.clone()),
+            parts: Vec::new(),
+        };
+        let object = Object { record, body: received.body };
+        self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
+        let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(received.etag)), ..PutObjectOutput::default() };
+        state_checksum!(output, Some(&received.checksum));
+        Ok(S3Response::new(output))
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = req.input;
+        check_version(input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key)?;
+        let conditions = ReadConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        check_conditions(&conditions, &object.record)?;
+        let view = View::of(&object.record, input.range, input.part_number)?;
+        let mut output = describe!(GetObjectOutput, object, view);
+        if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
+            state_checksum!(output, view.checksum.as_ref());
+        }
+        if !object.record.attributes.tags.is_empty() {
+            output.tag_count = Some(count_i32(object.record.attributes.tags.len()));
+        }
+        let body = if view.content_range(object.record.size_bytes).is_none() {
+            object.body.clone()
+        } else {
+            object.body.slice(view.range)
+        };
+        output.body = Some(StreamingBlob::new(body.reader()));
+        Ok(S3Response::new(output))
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        let input = req.input;
+        check_version(input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key)?;
+        let conditions = ReadConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        check_conditions(&conditions, &object.record)?;
+        let view = View::of(&object.record, input.range, input.part_number)?;
+        let mut output = describe!(HeadObjectOutput, object, view);
+        if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
+            state_checksum!(output, view.checksum.as_ref());
+        }
+        let status =
+            if output.content_range.is_some() { http::StatusCode::PARTIAL_CONTENT } else { http::StatusCode::OK };
+        Ok(S3Response::with_status(output, status))
+    }
+
+    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        let mut input = req.input;
+        self.open_bucket(&input.bucket)?;
+        let conditions = ReadConditions {
+            if_match: input.copy_source_if_match.take(),
+            if_none_match: input.copy_source_if_none_match.take(),
+            if_modified_since: input.copy_source_if_modified_since.take(),
+            if_unmodified_since: input.copy_source_if_unmodified_since.take(),
+        };
+        let source = self.find_source(&input.copy_source, &conditions)?;
+        let replaces = |directive: Option<&str>| directive == Some("REPLACE");
+        let replace_metadata = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str));
+        let replace_tags = replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str));
+        if !replace_metadata && !replace_tags && input.storage_class.is_none() && copies_itself(&input) {
+            return Err(s3_error!(InvalidRequest, "An object cannot be copied to itself without changing anything."));
+        }
+        let given = attributes_of!(input);
+        let mut attributes = if replace_metadata {
+            given.clone()
+        } else {
+            Attributes { storage_class: given.storage_class.clone(), ..source.record.attributes.clone() }
+        };
+        attributes.tags = if replace_tags { given.tags } else { source.record.attributes.tags.clone() };
+        let record = copied(&source, algorithm(input.checksum_algorithm.as_ref())?, attributes).await?;
+        let mut result = CopyObjectResult {
+            e_tag: Some(ETag::Strong(record.etag.clone())),
+            last_modified: Some(timestamp(record.modified_secs)),
+            ..CopyObjectResult::default()
+        };
+        state_checksum!(result, record.checksum.as_ref());
+        let object = Object { record, body: source.body.clone() };
+        self.store.put(&input.bucket, &input.key, object, &Guard::Anything).map_err(refuse)?;
+        Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let input = req.input;
+        self.open_bucket(&input.bucket)?;
+        let guard = guard(input.if_match, None)?;
+        self.store.delete(&input.bucket, &input.key, &guard).map_err(refuse)?;
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+
+    async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let input = req.input;
+        self.open_bucket(&input.bucket)?;
+        if input.delete.objects.len() > PAGE_ENTRIES_MAX as usize {
+            return Err(s3_error!(MalformedXML, "At most 1000 keys can be deleted at once."));
+        }
+        let quiet = input.delete.quiet.unwrap_or(false);
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        for object in input.delete.objects {
+            let guard = object.e_tag.map_or(Guard::Anything, |etag| Guard::Etag(etag.into_value()));
+            match self.store.delete(&input.bucket, &object.key, &guard) {
+                Ok(()) if quiet => {}
+                Ok(()) => deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() }),
+                Err(error) => {
+                    let error = refuse(error);
+                    errors.push(Error {
+                        code: Some(error.code().as_str().to_owned()),
+                        message: error.message().map(str::to_owned),
+                        key: Some(object.key),
+                        version_id: None,
+                    });
+                }
+            }
+        }
+        let output =
+            DeleteObjectsOutput { deleted: Some(deleted), errors: Some(errors), ..DeleteObjectsOutput::default() };
+        Ok(S3Response::new(output))
+    }
+
+    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = req.input;
+        let encoding = encoding(input.encoding_type)?;
+        let after = match &input.continuation_token {
+            Some(token) => decode_token(token)?,
+            None => input.start_after.clone().unwrap_or_default(),
+        };
+        let query = Query {
+            prefix: input.prefix.unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after,
+            count_max: page_size(input.max_keys)?,
+        };
+        let page = self.list(&input.bucket, &query, encoding.as_ref())?;
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: Some(spell(&query.prefix, encoding.as_ref())),
+            delimiter: input.delimiter.map(|delimiter| spell(&delimiter, encoding.as_ref())),
+            start_after: input.start_after.map(|after| spell(&after, encoding.as_ref())),
+            continuation_token: input.continuation_token,
+            max_keys: Some(count_i32(query.count_max)),
+            key_count: Some(count_i32(page.contents.len() + page.common_prefixes.len())),
+            is_truncated: Some(page.next.is_some()),
+            next_continuation_token: page.next.map(|next| encode(next.as_bytes())),
+            contents: Some(page.contents),
+            common_prefixes: Some(page.common_prefixes),
+            encoding_type: encoding,
+            ..ListObjectsV2Output::default()
+        }))
+    }
+
+    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        let input = req.input;
+        let encoding = encoding(input.encoding_type)?;
+        let query = Query {
+            prefix: input.prefix.unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after: input.marker.clone().unwrap_or_default(),
+            count_max: page_size(input.max_keys)?,
+        };
+        let page = self.list(&input.bucket, &query, encoding.as_ref())?;
+        Ok(S3Response::new(ListObjectsOutput {
+            name: Some(input.bucket),
+            prefix: Some(spell(&query.prefix, encoding.as_ref())),
+            marker: Some(spell(&query.after, encoding.as_ref())),
+            max_keys: Some(count_i32(query.count_max)),
+            is_truncated: Some(page.next.is_some()),
+            // Without a delimiter the last key is the next marker, and S3 leaves it out.
+            next_marker: page.next.filter(|_| !query.delimiter.is_empty()).map(|next| spell(&next, encoding.as_ref())),
+            delimiter: input.delimiter.map(|delimiter| spell(&delimiter, encoding.as_ref())),
+            contents: Some(page.contents),
+            common_prefixes: Some(page.common_prefixes),
+            encoding_type: encoding,
+            ..ListObjectsOutput::default()
+        }))
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let mut input = req.input;
+        self.open_bucket(&input.bucket)?;
+        let algorithm = algorithm(input.checksum_algorithm.as_ref())?;
+        let effective = algorithm.unwrap_or(Algorithm::Crc64Nvme);
+        let coverage = coverage(input.checksum_type.as_ref())?.unwrap_or_else(|| effective.coverage_default());
+        if !effective.allows(coverage) {
+            return Err(s3_error!(InvalidRequest, "This checksum algorithm cannot have this checksum type."));
+        }
+        let attributes = attributes_of!(input);
+        let upload = Upload {
+            key: input.key.clone(),
+            id: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            initiated_secs: now_secs(),
+            attributes,
+            algorithm,
+            coverage,
+        };
+        let output = CreateMultipartUploadOutput {
+            bucket: Some(input.bucket.clone()),
+            key: Some(input.key),
+            upload_id: Some(upload.id.clone()),
+            checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
+            checksum_type: algorithm.map(|_| checksum_type(coverage)),
+            ..CreateMultipartUploadOutput::default()
+        };
+        self.store.create_upload(&input.bucket, upload).map_err(refuse)?;
+        Ok(S3Response::new(output))
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        let mut input = req.input;
+        part_number(input.part_number)?;
+        let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let claims = Claims {
+            length_bytes: input.content_length,
+            content_md5: input.content_md5.take(),
+            checksums: claimed!(input),
+            algorithm: algorithm(input.checksum_algorithm.as_ref())?,
+            trailers: req.trailing_headers,
+            kept: Some(upload.algorithm.unwrap_or(Algorithm::Crc64Nvme)),
+        };
+        let claims = part_claims(&upload, claims)?;
+        let received = receive(input.body.take(), claims, self.store.sink()).await?;
+        let stated = received.stated.clone();
+        let part = self.store_part(upload, &input.bucket, input.part_number, received).await?;
+        let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(part.etag)), ..UploadPartOutput::default() };
+        if let Some((algorithm, value)) = stated {
+            state_value!(output, algorithm, value);
+        }
+        Ok(S3Response::new(output))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        req: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = req.input;
+        part_number(input.part_number)?;
+        let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let conditions = ReadConditions {
+            if_match: input.copy_source_if_match,
+            if_none_match: input.copy_source_if_none_match,
+            if_modified_since: input.copy_source_if_modified_since,
+            if_unmodified_since: input.copy_source_if_unmodified_since,
+        };
+        let source = self.find_source(&input.copy_source, &conditions)?;
+        let body = match &input.copy_source_range {
+            None => source.body.clone(),
+            Some(range) => source.body.slice(copy_range(range, source.record.size_bytes)?),
+        };
+        let received = rehash(body, upload.algorithm.unwrap_or(Algorithm::Crc64Nvme)).await?;
+        let part = self.store_part(upload, &input.bucket, input.part_number, received).await?;
+        let mut result = CopyPartResult {
+            e_tag: Some(ETag::Strong(part.etag)),
+            last_modified: Some(timestamp(part.modified_secs)),
+            ..CopyPartResult::default()
+        };
+        state_value!(result, part.checksum.algorithm, part.checksum.value);
+        Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let mut input = req.input;
+        let guard = guard(input.if_match.take(), input.if_none_match.take())?;
+        let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let parts = self.store.parts(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let named = input.multipart_upload.take().and_then(|list| list.parts).unwrap_or_default();
+        let name = |mut part: CompletedPart| Named {
+            number: part.part_number.unwrap_or_default(),
+            etag: part.e_tag.take().map(ETag::into_value),
+            checksums: claimed!(part),
+        };
+        let named: Vec<Named> = named.into_iter().map(name).collect();
+        let expected = Expected {
+            size_bytes: input.mpu_object_size,
+            coverage: coverage(input.checksum_type.as_ref())?,
+            checksums: claimed!(input),
+        };
+        let object = multipart::assemble(&upload, parts, &named, &expected)?;
+        let mut output = CompleteMultipartUploadOutput {
+            bucket: Some(input.bucket.clone()),
+            key: Some(input.key.clone()),
+            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            e_tag: Some(ETag::Strong(object.record.etag.clone())),
+            ..CompleteMultipartUploadOutput::default()
+        };
+        state_checksum!(output, object.record.checksum.as_ref());
+        self.store.complete(&input.bucket, &input.key, &input.upload_id, object, &guard).map_err(refuse)?;
+        Ok(S3Response::new(output))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let input = req.input;
+        self.store.abort(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        let input = req.input;
+        let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let parts = self.store.parts(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let count_max = page_size(input.max_parts)?;
+        let marker = input.part_number_marker.unwrap_or(0);
+        let mut rest = parts.into_iter().filter(|part| i32::from(part.number) > marker);
+        let parts: Vec<s3s::dto::Part> =
+            rest.by_ref().take(count_max).map(|part| listed_part(part, upload.algorithm.is_some())).collect();
+        Ok(S3Response::new(ListPartsOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(input.upload_id),
+            part_number_marker: Some(marker),
+            max_parts: Some(count_i32(count_max)),
+            is_truncated: Some(rest.next().is_some()),
+            next_part_number_marker: parts.last().and_then(|part| part.part_number),
+            parts: Some(parts),
+            checksum_algorithm: upload.algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
+            checksum_type: upload.algorithm.map(|_| checksum_type(upload.coverage)),
+            storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+            ..ListPartsOutput::default()
+        }))
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = req.input;
+        let encoding = encoding(input.encoding_type)?;
+        self.open_bucket(&input.bucket)?;
+        let prefix = input.prefix.unwrap_or_default();
+        let delimiter = input.delimiter.clone().unwrap_or_default();
+        let count_max = page_size(input.max_uploads)?;
+        let key_marker = input.key_marker.unwrap_or_default();
+        let id_marker = input.upload_id_marker.unwrap_or_default();
+        let behind_marker = |upload: &Upload| {
+            upload.key > key_marker || (upload.key == key_marker && !id_marker.is_empty() && upload.id > id_marker)
+        };
+        let (mut uploads, mut prefixes) = (Vec::new(), Vec::<String>::new());
+        let mut truncated = false;
+        // Uploads under way are few, so the page is cut from all of them.
+        for upload in self.store.uploads(&input.bucket).map_err(refuse)? {
+            let Some(rest) = upload.key.strip_prefix(&prefix).filter(|_| behind_marker(&upload)) else { continue };
+            let common = rest
+                .find(&delimiter)
+                .filter(|_| !delimiter.is_empty())
+                .map(|at| upload.key[..prefix.len() + at + delimiter.len()].to_owned());
+            if common.is_some() && common.as_ref() == prefixes.last() {
+                continue;
+            }
+            if uploads.len() + prefixes.len() == count_max {
+                truncated = true;
+                break;
+            }
+            match common {
+                Some(common) => prefixes.push(common),
+                None => uploads.push(upload),
+            }
+        }
+        let last = uploads.last();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(input.bucket),
+            prefix: Some(spell(&prefix, encoding.as_ref())),
+            delimiter: input.delimiter.map(|delimiter| spell(&delimiter, encoding.as_ref())),
+            key_marker: Some(spell(&key_marker, encoding.as_ref())),
+            upload_id_marker: Some(id_marker),
+            next_key_marker: last.filter(|_| truncated).map(|upload| spell(&upload.key, encoding.as_ref())),
+            next_upload_id_marker: last.filter(|_| truncated).map(|upload| upload.id.clone()),
+            max_uploads: Some(count_i32(count_max)),
+            is_truncated: Some(truncated),
+            uploads: Some(uploads.iter().map(|upload| listed_upload(upload, encoding.as_ref())).collect()),
+            common_prefixes: Some(
+                prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(spell(prefix, encoding.as_ref())) }).collect(),
+            ),
+            encoding_type: encoding,
+            ..ListMultipartUploadsOutput::default()
+        }))
+    }
+
+    async fn get_object_tagging(
+        &self,
+        req: S3Request<GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+        let object = self.find(&req.input.bucket, &req.input.key)?;
+        let tag = |(key, value): &(String, String)| Tag { key: Some(key.clone()), value: Some(value.clone()) };
+        let tag_set = object.record.attributes.tags.iter().map(tag).collect();
+        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+    }
+
+    async fn put_object_tagging(
+        &self,
+        req: S3Request<PutObjectTaggingInput>,
+    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+        let input = req.input;
+        let tag = |tag: Tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default());
+        let tags = check_tags(input.tagging.tag_set.into_iter().map(tag).collect())?;
+        self.store.set_tags(&input.bucket, &input.key, tags).map_err(refuse)?;
+        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+    }
+
+    async fn delete_object_tagging(
+        &self,
+        req: S3Request<DeleteObjectTaggingInput>,
+    ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+        self.store.set_tags(&req.input.bucket, &req.input.key, Vec::new()).map_err(refuse)?;
+        Ok(S3Response::with_status(DeleteObjectTaggingOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+}
+
+/// The part of an object that a read shows.
+struct View {
+    range: ByteRange<u64>,
+    partial: bool,
+    parts_count: Option<i32>,
+    /// Absent where it would not be that of the bytes sent: clients verify what they are told.
+    checksum: Option<Checksum>,
+}
+
+impl View {
+    fn of(record: &Record, range: Option<Range>, part: Option<i32>) -> S3Result<Self> {
+        match (range, part) {
+            (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Range and partNumber cannot be given together.")),
+            (None, None) => Ok(Self {
+                range: 0..record.size_bytes,
+                partial: false,
+                parts_count: None,
+                checksum: record.checksum.clone(),
+            }),
+            (Some(range), None) => match range.check(record.size_bytes) {
+                Ok(range) if !range.is_empty() => Ok(Self { range, partial: true, parts_count: None, checksum: None }),
+                Ok(_) | Err(_) => Err(unsatisfiable(record.size_bytes)),
+            },
+            (None, Some(number)) => Self::of_part(record, number),
+        }
+    }
+
+    fn of_part(record: &Record, number: i32) -> S3Result<Self> {
+        if record.parts.is_empty() && number == 1 {
+            return Ok(Self {
+                range: 0..record.size_bytes,
+                partial: record.size_bytes > 0,
+                parts_count: None,
+                checksum: record.checksum.clone(),
+            });
+        }
+        // Parts are counted from one without gaps once the upload is complete, whatever their numbers were.
+        let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        let Some(part) = index.and_then(|index| record.parts.get(index)) else {
+            return Err(unsatisfiable(record.size_bytes));
+        };
+        let start = record.parts.iter().take_while(|other| other.number < part.number).map(|other| other.size_bytes);
+        let start = start.sum();
+        let checksum = record.checksum.as_ref().zip(part.checksum.clone());
+        Ok(Self {
+            range: start..start + part.size_bytes,
+            partial: record.size_bytes > 0,
+            parts_count: Some(count_i32(record.parts.len())),
+            checksum: checksum.map(|(whole, value)| Checksum {
+                algorithm: whole.algorithm,
+                coverage: whole.coverage,
+                value,
+            }),
+        })
+    }
+
+    fn content_range(&self, size_bytes: u64) -> Option<String> {
+        // An empty part would end before it starts.
+        (self.partial && !self.range.is_empty())
+            .then(|| format!("bytes {}-{}/{size_bytes}", self.range.start, self.range.end - 1))
+    }
+}
+
+/// A page as both versions of the listing show it.
+struct ListedPage {
+    contents: Vec<s3s::dto::Object>,
+    common_prefixes: Vec<CommonPrefix>,
+    next: Option<String>,
+}
+
+fn listed(entry: Entry, encoding: Option<&EncodingType>) -> s3s::dto::Object {
+    let storage_class = entry.storage_class.unwrap_or_else(|| ObjectStorageClass::STANDARD.to_owned());
+    s3s::dto::Object {
+        key: Some(spell(&entry.key, encoding)),
+        size: Some(size_i64(entry.size_bytes)),
+        e_tag: Some(ETag::Strong(entry.etag)),
+        last_modified: Some(timestamp(entry.modified_secs)),
+        checksum_algorithm: entry.checksum.map(|(algorithm, _)| vec![ChecksumAlgorithm::from_static(algorithm.name())]),
+        checksum_type: entry.checksum.map(|(_, coverage)| checksum_type(coverage)),
+        storage_class: Some(ObjectStorageClass::from(storage_class)),
+        ..s3s::dto::Object::default()
+    }
+}
+
+fn listed_part(part: Part, with_checksum: bool) -> s3s::dto::Part {
+    let mut output = s3s::dto::Part {
+        part_number: Some(i32::from(part.number)),
+        size: Some(size_i64(part.body.size_bytes())),
+        e_tag: Some(ETag::Strong(part.etag)),
+        last_modified: Some(timestamp(part.modified_secs)),
+        ..s3s::dto::Part::default()
+    };
+    if with_checksum {
+        state_value!(output, part.checksum.algorithm, part.checksum.value);
+    }
+    output
+}
+
+fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartUpload {
+    MultipartUpload {
+        key: Some(spell(&upload.key, encoding)),
+        upload_id: Some(upload.id.clone()),
+        initiated: Some(timestamp(upload.initiated_secs)),
+        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+        checksum_algorithm: upload.algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
+        checksum_type: upload.algorithm.map(|_| checksum_type(upload.coverage)),
+        ..MultipartUpload::default()
+    }
+}
+
+/// The record of a copy. A multipart object becomes a whole one, as at AWS, so its ETag and checksum are computed anew.
+async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attributes) -> S3Result<Record> {
+    let kept = source.record.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let algorithm = wanted.or(kept).unwrap_or(Algorithm::Crc64Nvme);
+    let (etag, checksum) = if source.record.parts.is_empty() && kept == Some(algorithm) {
+        (source.record.etag.clone(), source.record.checksum.clone())
+    } else {
+        let received = rehash(source.body.clone(), algorithm).await?;
+        (received.etag, Some(received.checksum))
+    };
+    Ok(Record {
+        etag,
+        size_bytes: source.record.size_bytes,
+        modified_secs: now_secs(),
+        attributes,
+        checksum,
+        parts: Vec::new(),
+    })
+}
+
+fn copies_itself(input: &CopyObjectInput) -> bool {
+    match &input.copy_source {
+        CopySource::Bucket { bucket, key, .. } => **bucket == *input.bucket && **key == *input.key,
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => false,
+    }
+}
+
+/// A part is hashed with the algorithm that its upload's creator chose, and a client that states another is mistaken.
+fn part_claims(upload: &Upload, claims: Claims) -> S3Result<Claims> {
+    let stated = claims.checksums.first().map(|(algorithm, _)| *algorithm).or(claims.algorithm);
+    match (upload.algorithm, stated) {
+        (Some(chosen), Some(stated)) if chosen != stated => Err(s3_error!(
+            InvalidRequest,
+            "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+            chosen.name(),
+            stated.name()
+        )),
+        (Some(chosen), _) => Ok(Claims { algorithm: Some(chosen), ..claims }),
+        (None, _) => Ok(claims),
+    }
+}
+
+fn copy_range(range: &str, size_bytes: u64) -> S3Result<ByteRange<u64>> {
+    let invalid =
+        || s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last.");
+    match Range::parse(range) {
+        Ok(Range::Int { first, last: Some(last) }) if last < size_bytes => Ok(first..last + 1),
+        Ok(Range::Int { last: Some(_), .. }) => Err(s3_error!(InvalidRange)),
+        Ok(Range::Int { last: None, .. } | Range::Suffix { .. }) | Err(_) => Err(invalid()),
+    }
+}
+
+fn check_conditions(conditions: &ReadConditions, record: &Record) -> S3Result<()> {
+    match conditions.judge(&record.etag, &timestamp(record.modified_secs)) {
+        Verdict::Proceed => Ok(()),
+        Verdict::PreconditionFailed => Err(s3_error!(PreconditionFailed)),
+        Verdict::NotModified => {
+            let mut error = s3_error!(NotModified);
+            let mut headers = http::HeaderMap::new();
+            if let Ok(etag) = http::HeaderValue::try_from(format!("\"{}\"", record.etag)) {
+                headers.insert(http::header::ETAG, etag);
+            }
+            error.set_headers(headers);
+            Err(error)
+        }
+    }
+}
+
+/// Objects have no versions here; `null` is how S3 calls the only one.
+fn check_version(version: Option<&str>) -> S3Result<()> {
+    match version {
+        None | Some("null" | "") => Ok(()),
+        Some(_) => Err(s3_error!(NoSuchVersion)),
+    }
+}
+
+fn guard(if_match: Option<ETagCondition>, if_none_match: Option<ETagCondition>) -> S3Result<Guard> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(Guard::Anything),
+        (None, Some(ETagCondition::Any)) => Ok(Guard::Absent),
+        (Some(ETagCondition::Any), None) => Ok(Guard::Present),
+        (Some(ETagCondition::ETag(etag)), None) => Ok(Guard::Etag(etag.into_value())),
+        (_, Some(_)) => Err(s3_error!(NotImplemented, "A write takes If-Match or If-None-Match: *, and only one.")),
+    }
+}
+
+fn refuse(error: StoreError) -> S3Error {
+    match error {
+        StoreError::NoSuchBucket => s3_error!(NoSuchBucket),
+        StoreError::NoSuchKey => s3_error!(NoSuchKey),
+        StoreError::NoSuchUpload => s3_error!(NoSuchUpload),
+        StoreError::BucketNotEmpty => s3_error!(BucketNotEmpty),
+        StoreError::PreconditionFailed => s3_error!(PreconditionFailed),
+        StoreError::Io(_)
+        | StoreError::Index(_)
+        | StoreError::Record(_)
+        | StoreError::KeyNotText
+        | StoreError::Version(_) => {
+            tracing::error!(%error, "the embedded server's storage failed");
+            S3Error::with_source(S3ErrorCode::InternalError, Box::new(error))
+        }
+    }
+}
+
+fn unsatisfiable(size_bytes: u64) -> S3Error {
+    let mut error = s3_error!(InvalidRange);
+    let mut headers = http::HeaderMap::new();
+    if let Ok(range) = http::HeaderValue::try_from(format!("bytes */{size_bytes}")) {
+        headers.insert(http::header::CONTENT_RANGE, range);
+    }
+    error.set_headers(headers);
+    error
+}
+
+fn part_number(number: i32) -> S3Result<u16> {
+    let valid = u16::try_from(number).ok().filter(|_| (1..=PART_NUMBER_MAX).contains(&number));
+    valid.ok_or_else(|| s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive."))
+}
+
+fn page_size(wanted: Option<i32>) -> S3Result<usize> {
+    let wanted = wanted.unwrap_or(PAGE_ENTRIES_MAX).min(PAGE_ENTRIES_MAX);
+    usize::try_from(wanted).map_err(|_| s3_error!(InvalidArgument, "A page cannot have less than no entries."))
+}
+
+fn algorithm(name: Option<&ChecksumAlgorithm>) -> S3Result<Option<Algorithm>> {
+    let Some(name) = name else { return Ok(None) };
+    let known = Algorithm::parse(name.as_str());
+    known.map(Some).ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported."))
+}
+
+fn coverage(name: Option<&ChecksumType>) -> S3Result<Option<Coverage>> {
+    match name.map(ChecksumType::as_str) {
+        None => Ok(None),
+        Some(ChecksumType::FULL_OBJECT) => Ok(Some(Coverage::FullObject)),
+        Some(ChecksumType::COMPOSITE) => Ok(Some(Coverage::Composite)),
+        Some(_) => Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
+    }
+}
+
+fn checksum_type(coverage: Coverage) -> ChecksumType {
+    ChecksumType::from_static(match coverage {
+        Coverage::FullObject => ChecksumType::FULL_OBJECT,
+        Coverage::Composite => ChecksumType::COMPOSITE,
+    })
+}
+
+fn encoding(encoding: Option<EncodingType>) -> S3Result<Option<EncodingType>> {
+    match encoding {
+        Some(other) if other.as_str() != EncodingType::URL => {
+            Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request."))
+        }
+        valid => Ok(valid),
+    }
+}
+
+/// A key as the listing spells it: percent-encoded if the client asked for it, which it must for characters that XML
+/// cannot carry.
+fn spell(text: &str, encoding: Option<&EncodingType>) -> String {
+    if encoding.is_none() {
+        return text.to_owned();
+    }
+    let mut spelt = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/*".contains(&byte) {
+            spelt.push(char::from(byte));
+        } else {
+            spelt.push('%');
+            spelt.push_str(&super::checksums::encode_hex(&[byte]).to_ascii_uppercase());
+        }
+    }
+    spelt
+}
+
+/// A continuation token is the last name shown, in base64 because clients must not make sense of it.
+fn decode_token(token: &str) -> S3Result<String> {
+    let bytes = base64_simd::STANDARD.decode_to_vec(token).ok();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    text.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
+}
+
+fn parse_tagging(header: Option<&str>) -> S3Result<Vec<(String, String)>> {
+    let Some(header) = header else { return Ok(Vec::new()) };
+    let invalid =
+        || s3_error!(InvalidArgument, "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded.");
+    let word = |text: &str| percent_decode(text).ok_or_else(invalid);
+    let pairs = header.split('&').filter(|pair| !pair.is_empty());
+    let tags = pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((word(key)?, word(value)?))
+        })
+        .collect::<S3Result<Vec<_>>>()?;
+    check_tags(tags)
+}
+
+/// S3's own limits: ten tags, distinct names.
+fn check_tags(tags: Vec<(String, String)>) -> S3Result<Vec<(String, String)>> {
+    const TAGS_MAX: usize = 10;
+    if tags.len() > TAGS_MAX {
+        return Err(s3_error!(InvalidTag, "Object tags cannot be greater than 10"));
+    }
+    let repeated = |(at, (key, _)): (usize, &(String, String))| tags[..at].iter().any(|(other, _)| other == key);
+    if tags.iter().any(|(key, _)| key.is_empty()) || tags.iter().enumerate().any(repeated) {
+        return Err(s3_error!(InvalidTag));
+    }
+    Ok(tags)
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? << 4 | digit()?).ok()?
+            }
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// `aws-chunked` says how the body travelled, not what it is.
+fn without_transfer_coding(encoding: String) -> Option<String> {
+    let kept: Vec<_> = encoding
+        .split(',')
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(","))
+}
+
+fn storage_class(class: Option<StorageClass>) -> Option<String> {
+    class.map(|class| class.as_str().to_owned()).filter(|class| class != StorageClass::STANDARD)
+}
+
+fn metadata(record: &Record) -> Option<Metadata> {
+    let metadata = &record.attributes.metadata;
+    (!metadata.is_empty()).then(|| metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn timestamp(unix_secs: i64) -> Timestamp {
+    time::OffsetDateTime::from_unix_timestamp(unix_secs).unwrap_or(time::OffsetDateTime::UNIX_EPOCH).into()
+}
+
+fn size_i64(size_bytes: u64) -> i64 {
+    i64::try_from(size_bytes).expect("no storage holds an exabyte")
+}
+
+fn count_i32(count: usize) -> i32 {
+    i32::try_from(count).expect("pages and parts are bounded far below")
+}
