@@ -1,0 +1,144 @@
+//! The plain values that listing, plan and transfer hand each other: what a listing shows, and what is to be done.
+//!
+//! Keys here are *relative*: to the directory of a local side, or to the prefix of a bucket's. Two sides can be compared
+//! only in that form. A [`Page`] keeps all its keys in one text, so a listing of a billion keys allocates per page and
+//! never per key; an [`Entry`] of its own is made only for what will be moved.
+
+use std::ops::Range;
+
+use ropeway_s3proto::name::ETag;
+
+/// A stretch of a listing: consecutive entries in raw byte order of their relative keys.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// All keys, back to back.
+    pub text: Vec<u8>,
+    /// One row for each entry; its key is a range of `text`.
+    pub rows: Vec<Row>,
+}
+
+/// One entry of a [`Page`].
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Where in the page's text the relative key stands.
+    pub key: Range<u32>,
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The ETag, where the side has one.
+    pub etag: Option<ETag>,
+}
+
+impl Page {
+    /// The entry in row `index`.
+    pub fn entry(&self, index: usize) -> EntryRef<'_> {
+        let row = &self.rows[index];
+        EntryRef {
+            key: &self.text[row.key.start as usize..row.key.end as usize],
+            size_bytes: row.size_bytes,
+            modified_ns: row.modified_ns,
+            etag: row.etag.as_ref(),
+        }
+    }
+
+    /// The last key of the page, if it has any.
+    pub fn last_key(&self) -> Option<&[u8]> {
+        self.rows.last().map(|row| &self.text[row.key.start as usize..row.key.end as usize])
+    }
+}
+
+/// One object or file as a listing shows it, borrowed from its page.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryRef<'a> {
+    /// Relative key.
+    pub key: &'a [u8],
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The ETag, where the side has one.
+    pub etag: Option<&'a ETag>,
+}
+
+/// One object or file that a transfer will read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Relative key.
+    pub key: Box<str>,
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The ETag, where the side has one.
+    pub etag: Option<ETag>,
+}
+
+/// Which of the two sides something concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SideName {
+    /// Where data is read.
+    Source,
+    /// Where data is written.
+    Target,
+}
+
+impl std::fmt::Display for SideName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SideName::Source => "source",
+            SideName::Target => "target",
+        })
+    }
+}
+
+/// What the plan wants done about one key.
+#[derive(Debug, Clone)]
+pub struct Action {
+    /// What is read.
+    pub entry: Entry,
+    /// Why it is copied.
+    pub reason: Reason,
+}
+
+/// Why an entry is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The target has no such key.
+    Absent,
+    /// The target's size differs.
+    Size,
+    /// The source was modified later than the target.
+    Newer,
+    /// The times of the listings cannot tell; the modification time stored with the object decides. It is compared with
+    /// this one, of the local file, in nanoseconds since 1970.
+    UnlessStoredTimeIs(i64),
+}
+
+impl Reason {
+    /// The word for reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Absent => "absent",
+            Reason::Size => "size",
+            Reason::Newer | Reason::UnlessStoredTimeIs(_) => "newer",
+        }
+    }
+}
+
+/// The part of the key space that one shard owns, in relative keys: those behind `after`, up to and with `through`. Cut so
+/// because a listing can be told after which key to start, but not at which.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The last key that does not belong to the range; it begins with the very first if none.
+    pub after: Option<Box<[u8]>>,
+    /// The last key that does; it ends with the very last if none.
+    pub through: Option<Box<[u8]>>,
+}
+
+impl KeyRange {
+    /// Whether `key`, which is not before the range, is behind it.
+    pub fn is_past(&self, key: &[u8]) -> bool {
+        self.through.as_deref().is_some_and(|through| key > through)
+    }
+}

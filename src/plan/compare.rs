@@ -1,0 +1,107 @@
+//! The one table that says what differs. Default rule: copy when the target is absent, the sizes differ, or the source is
+//! newer.
+//!
+//! "Newer" needs care where the two times come from different clocks. A bucket shows when an object was *written*, in
+//! whole seconds on most services; a file shows when its content was last changed. So a listing alone cannot always tell,
+//! and then the verdict is [`Verdict::AskStoredTime`]: Ropeway stores a file's own time with the object it uploads, and
+//! one HEAD request reads it back. That is asked only where sizes agree and times do not settle the matter.
+
+use crate::entry::{EntryRef, Reason};
+
+/// Which kinds of place face each other: it decides what their times mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// A directory or file into a bucket.
+    Upload,
+    /// A bucket into a directory.
+    Download,
+    /// Bucket to bucket.
+    BucketToBucket,
+    /// Directory to directory.
+    LocalToLocal,
+}
+
+/// What is to be done about a key of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Copy, for this reason.
+    Copy(Reason),
+    /// Leave the target as it is.
+    Skip,
+    /// Sizes agree and the listed times do not settle it: copy unless the modification time stored with the object is
+    /// this one, of the local file, in nanoseconds since 1970.
+    AskStoredTime(i64),
+}
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// The default rule for a key of the source, with what the target has under that key.
+pub fn compare(direction: Direction, source: EntryRef<'_>, target: Option<EntryRef<'_>>) -> Verdict {
+    let Some(target) = target else { return Verdict::Copy(Reason::Absent) };
+    if source.size_bytes != target.size_bytes {
+        return Verdict::Copy(Reason::Size);
+    }
+    match direction {
+        Direction::Upload => match source.modified_ns {
+            changed if changed <= target.modified_ns => Verdict::Skip,
+            // The object's time may be cut to whole seconds: a file changed within that second may be older or newer.
+            changed if same_cut_second(changed, target.modified_ns) => Verdict::AskStoredTime(changed),
+            _ => Verdict::Copy(Reason::Newer),
+        },
+        // A download restores the file's own time, which is older than the object's: a later LastModified proves nothing.
+        Direction::Download if source.modified_ns > target.modified_ns => Verdict::AskStoredTime(target.modified_ns),
+        Direction::BucketToBucket | Direction::LocalToLocal if source.modified_ns > target.modified_ns => {
+            Verdict::Copy(Reason::Newer)
+        }
+        Direction::Download | Direction::BucketToBucket | Direction::LocalToLocal => Verdict::Skip,
+    }
+}
+
+fn same_cut_second(file_ns: i64, object_ns: i64) -> bool {
+    object_ns % SECOND_NS == 0 && file_ns.div_euclid(SECOND_NS) == object_ns.div_euclid(SECOND_NS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Direction::*;
+    use super::*;
+
+    fn entry(size_bytes: u64, modified_ns: i64) -> EntryRef<'static> {
+        EntryRef { key: b"k", size_bytes, modified_ns, etag: None }
+    }
+
+    #[test]
+    fn the_whole_table() {
+        const S: i64 = SECOND_NS;
+        let copy = Verdict::Copy;
+        let ask = Verdict::AskStoredTime;
+        let skip = Verdict::Skip;
+        // (direction, source (size, time), target (size, time) if any, verdict)
+        let table = [
+            (Upload, (1, 5 * S), None, copy(Reason::Absent)),
+            (Upload, (1, 5 * S), Some((2, 9 * S)), copy(Reason::Size)),
+            (Upload, (1, 5 * S), Some((1, 9 * S)), skip),
+            (Upload, (1, 5 * S), Some((1, 5 * S)), skip),
+            (Upload, (1, 5 * S + 7), Some((1, 5 * S)), ask(5 * S + 7)),
+            (Upload, (1, 6 * S), Some((1, 5 * S)), copy(Reason::Newer)),
+            (Upload, (1, 5 * S + 9), Some((1, 5 * S + 7)), copy(Reason::Newer)),
+            (Upload, (1, -S / 2), Some((1, -S)), ask(-S / 2)),
+            (Download, (1, 5 * S), None, copy(Reason::Absent)),
+            (Download, (1, 5 * S), Some((2, 5 * S)), copy(Reason::Size)),
+            (Download, (1, 5 * S), Some((1, 5 * S)), skip),
+            (Download, (1, 5 * S), Some((1, 6 * S)), skip),
+            (Download, (1, 5 * S), Some((1, 4 * S)), ask(4 * S)),
+            (BucketToBucket, (1, 5 * S), None, copy(Reason::Absent)),
+            (BucketToBucket, (1, 5 * S), Some((2, 9 * S)), copy(Reason::Size)),
+            (BucketToBucket, (1, 5 * S), Some((1, 6 * S)), skip),
+            (BucketToBucket, (1, 6 * S), Some((1, 5 * S)), copy(Reason::Newer)),
+            (LocalToLocal, (1, 5 * S + 1), Some((1, 5 * S + 1)), skip),
+            (LocalToLocal, (1, 5 * S + 2), Some((1, 5 * S + 1)), copy(Reason::Newer)),
+            (LocalToLocal, (1, 5 * S), Some((1, 6 * S)), skip),
+        ];
+        for (direction, source, target, verdict) in table {
+            let got = compare(direction, entry(source.0, source.1), target.map(|(size, time)| entry(size, time)));
+            assert_eq!(got, verdict, "{direction:?} {source:?} -> {target:?}");
+        }
+    }
+}

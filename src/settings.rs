@@ -1,0 +1,118 @@
+//! What a command means once flags, environment and machine are known. Decided once, in `cli`; no engine code sees a flag.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ropeway_io::probe::IoChoice;
+use ropeway_s3proto::endpoint::Endpoint;
+use ropeway_s3proto::name::Bucket;
+use ropeway_s3proto::sign::Credentials;
+
+/// One sync.
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// Where data is read.
+    pub source: Place,
+    /// Where data is written.
+    pub target: Place,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
+    /// Caps on memory, cores and concurrency.
+    pub limits: Limits,
+    /// Which file backend to use.
+    pub io: IoChoice,
+    /// Which of the things that happen to single objects are reported.
+    pub events: Events,
+    /// How often progress is reported.
+    pub progress_interval: Duration,
+}
+
+/// Where a sync reads or writes.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A directory, or as a source a single file.
+    Local(PathBuf),
+    /// A prefix of a bucket, or as a source a single object.
+    Bucket(BucketPlace),
+}
+
+/// A prefix of a bucket, with all that is needed to reach it.
+#[derive(Debug, Clone)]
+pub struct BucketPlace {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// A literal prefix; no slash is added to it.
+    pub prefix: String,
+    /// Where the service answers.
+    pub endpoint: EndpointChoice,
+    /// The region that signatures name; learnt from the service if wrong.
+    pub region: String,
+    /// None sends unsigned requests.
+    pub credentials: Option<Credentials>,
+    /// Ask for path-style addresses where the service offers both.
+    pub force_path_style: bool,
+    /// A file of certificates to trust instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// Which service a bucket lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointChoice {
+    /// One that is already running.
+    Service(Endpoint),
+    /// The built-in server, started for this run, its objects kept in this directory.
+    EmbeddedDirectory(PathBuf),
+    /// The built-in server, started for this run, its objects gone at the end.
+    EmbeddedMemory,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Local(path) => write!(f, "{}", path.display()),
+            Place::Bucket(place) => write!(f, "s3://{}/{}", place.bucket, place.prefix),
+        }
+    }
+}
+
+/// Caps on what a run may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory for buffers, connections and listings.
+    pub memory_bytes: u64,
+    /// Threads, each pinned to a core.
+    pub shards: usize,
+    /// Objects under way at the same time, over all shards.
+    pub worker_size: usize,
+    /// Parts under way at the same time, over all shards.
+    pub max_parallel_uploads: usize,
+    /// Objects of this size and more go in parts.
+    pub multipart_threshold_bytes: u64,
+    /// The wished size of a part.
+    pub part_bytes: u64,
+}
+
+/// Objects under way on each core, unless the person says otherwise.
+pub const WORKERS_PER_SHARD: usize = 16;
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory_bytes: 256 << 20,
+            shards: 1,
+            worker_size: WORKERS_PER_SHARD,
+            max_parallel_uploads: WORKERS_PER_SHARD,
+            multipart_threshold_bytes: 8 << 20,
+            part_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Which of the things that happen to single objects are reported. Failures and warnings always are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Every object copied.
+    pub transferred: bool,
+    /// Every object left alone.
+    pub skipped: bool,
+}
