@@ -1,0 +1,91 @@
+//! A prefix of a bucket as a listing: ListObjectsV2, one page fetched ahead of the one being compared.
+
+use std::rc::Rc;
+
+use ropeway_s3proto::op::ListPage;
+use tokio::task::JoinHandle;
+
+use super::Error;
+use crate::client::{self, Client};
+use crate::entry::{KeyRange, Page, Row};
+
+/// A page on its way, in a task of its own so that it comes nearer while the one before is compared.
+struct Fetch(JoinHandle<Result<ListPage, client::Error>>);
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A prefix's objects within a key range.
+pub struct BucketListing {
+    client: Rc<Client>,
+    prefix: Rc<str>,
+    /// The page under way; none when the listing has ended.
+    fetch: Option<Fetch>,
+    range: KeyRange,
+    last_token: Option<String>,
+}
+
+impl BucketListing {
+    pub(super) fn new(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange) -> BucketListing {
+        let after = range.after.as_deref().map(|key| [prefix.as_bytes(), key].concat());
+        let fetch = Some(fetch(&client, &prefix, after, None));
+        BucketListing { client, prefix, fetch, range: range.clone(), last_token: None }
+    }
+
+    /// Gives up what is behind `key`: another shard has taken it.
+    pub fn end_at(&mut self, key: &[u8]) {
+        self.range.through = Some(key.into());
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Page>, Error> {
+        let Some(fetch) = &mut self.fetch else { return Ok(None) };
+        let page = (&mut fetch.0).await;
+        self.fetch = None;
+        let mut page = page.expect("the task neither panics nor is aborted while it is awaited")?;
+        let next = page.next.take();
+        let page = self.relative(page)?;
+        let past_end = page.last_key().is_some_and(|key| self.range.is_past(key));
+        if let Some(token) = next.filter(|_| !past_end) {
+            if self.last_token.as_deref() == Some(&token) {
+                return Err(Error::Protocol(format!("the listing repeats itself: two pages ended with `{token}`")));
+            }
+            self.fetch = Some(self::fetch(&self.client, &self.prefix, None, Some(token.clone())));
+            self.last_token = Some(token);
+        }
+        Ok(Some(page))
+    }
+
+    /// The page with keys relative to the prefix, which is cut off where it stands: no key is copied.
+    fn relative(&self, page: ListPage) -> Result<Page, Error> {
+        let ListPage { text, rows, .. } = page;
+        let mut relative = Vec::with_capacity(rows.len());
+        for row in rows {
+            let full = &text[row.key.start as usize..row.key.end as usize];
+            if !full.starts_with(self.prefix.as_bytes()) {
+                let key = String::from_utf8_lossy(full);
+                return Err(Error::Protocol(format!("the listing of `{}` shows `{key}`", self.prefix)));
+            }
+            let start = row.key.start + self.prefix.len() as u32;
+            // The object whose key is the prefix itself has no relative key; s3sync leaves it out as well.
+            if start < row.key.end {
+                let key = start..row.key.end;
+                let etag = row.etag;
+                relative.push(Row { key, size_bytes: row.size, modified_ns: row.last_modified_ns, etag });
+            }
+        }
+        Ok(Page { text, rows: relative })
+    }
+}
+
+fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: Option<String>) -> Fetch {
+    let (client, prefix) = (client.clone(), prefix.clone());
+    Fetch(tokio::task::spawn_local(
+        async move { client.list(&prefix, after.as_deref(), token.as_deref(), PAGE_KEYS).await },
+    ))
+}
+
+/// The most that S3 puts on a page.
+const PAGE_KEYS: u32 = 1_000;

@@ -1,0 +1,72 @@
+//! Streams of entries in raw byte order of their relative keys, page by page, from a directory or a bucket. Memory does not
+//! grow with the number of entries: a listing holds the page it is making and no more.
+
+mod bucket;
+mod local;
+pub mod split;
+
+use std::rc::Rc;
+
+use ropeway_io::path::Root;
+
+use crate::client::{self, Client};
+use crate::entry::{KeyRange, Page};
+
+pub use bucket::BucketListing;
+pub use local::LocalListing;
+
+/// One side's listing of a key range.
+pub enum Listing {
+    /// A directory.
+    Local(LocalListing),
+    /// A prefix of a bucket.
+    Bucket(BucketListing),
+    /// A single entry, named by the person.
+    One(Option<Page>),
+}
+
+/// Why a listing ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A page did not come.
+    #[error("{0}")]
+    Client(#[from] client::Error),
+    /// The directory itself cannot be read.
+    #[error("cannot read the directory: {0}")]
+    Local(#[from] std::io::Error),
+    /// A page contradicts the one before it.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// An entry that cannot be transferred, found while listing; the listing goes on.
+#[derive(Debug)]
+pub struct Problem {
+    /// Its relative key, as far as it can be written.
+    pub key: String,
+    /// What is wrong.
+    pub reason: String,
+    /// Whether the entry is left out by rule (a socket, a device) rather than by failure.
+    pub by_rule: bool,
+}
+
+impl Listing {
+    /// The listing of a directory.
+    pub fn local(root: &Root, range: &KeyRange) -> Result<Listing, Error> {
+        Ok(Listing::Local(LocalListing::new(root, range)?))
+    }
+
+    /// The listing of a prefix.
+    pub fn bucket(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange) -> Listing {
+        Listing::Bucket(BucketListing::new(client, prefix, range))
+    }
+
+    /// The next page, or None at the end. A page may be empty. Problems are added to `problems`.
+    pub async fn next(&mut self, problems: &mut Vec<Problem>) -> Result<Option<Page>, Error> {
+        match self {
+            Listing::Local(listing) => Ok(listing.next(problems)),
+            Listing::Bucket(listing) => listing.next().await,
+            Listing::One(page) => Ok(page.take()),
+        }
+    }
+}
