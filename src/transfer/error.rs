@@ -1,0 +1,140 @@
+//! Why a transfer failed, as data. `engine` reads from it whether the object, or the whole run, is lost.
+
+use std::io;
+
+use ropeway_io::path::PathError;
+use ropeway_s3proto::error::Class;
+
+use crate::client;
+use crate::entry::SideName;
+
+/// Why one object could not be transferred.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request failed.
+    #[error("{0} side: {1}")]
+    Client(SideName, Box<client::Error>),
+    /// A local operation failed.
+    #[error("cannot {doing} the {side} file: {error}{}", remedy(.error))]
+    Local {
+        /// Which side.
+        side: SideName,
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// The key cannot become a file name under the target directory.
+    #[error("this key cannot be a file below the target directory: {0}")]
+    Path(PathError),
+    /// The key cannot be an object's.
+    #[error("this name cannot be an object's key: {0}")]
+    Key(String),
+    /// A `dir/` object that has content: a directory cannot hold it.
+    #[error("the key ends in `/` and has content, which a directory cannot hold")]
+    MarkerWithContent,
+    /// It was listed and is gone.
+    #[error("it vanished from the source after it was listed")]
+    Vanished,
+    /// It is being written to while it is read.
+    #[error("the source changed while it was being read: {0}")]
+    Changed(String),
+    /// It is neither a regular file nor a link to one.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// What arrived, or was acknowledged, is not what was sent.
+    #[error("verification failed: {0}")]
+    Mismatch(String),
+    /// Beyond 10,000 parts of 5 GiB.
+    #[error("{0} bytes are more than 10,000 parts of 5 GiB can hold, the largest object that S3 takes")]
+    TooLarge(u64),
+    /// The run is ending; the object was not finished.
+    #[error("the run was stopped")]
+    Stopped,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "; free some space and run the same command again",
+        io::ErrorKind::QuotaExceeded => "; the user's disk quota is used up",
+        io::ErrorKind::PermissionDenied => "; run as a user who may, or change its mode",
+        _ => "",
+    }
+}
+
+impl Error {
+    /// Whether starting the object over, with fresh knowledge of the source, may succeed.
+    pub(super) fn restart_may_help(&self) -> bool {
+        match self {
+            Error::Changed(_) | Error::Mismatch(_) => true,
+            // The upload was aborted under our hands (a lifecycle rule, another person): its parts are gone.
+            Error::Client(SideName::Target, error) => error.code() == Some("NoSuchUpload"),
+            // If-Match failed: the object was replaced between two ranged reads.
+            Error::Client(SideName::Source, error) => error.class() == Class::Conflict,
+            Error::Local { .. }
+            | Error::Path(_)
+            | Error::Key(_)
+            | Error::MarkerWithContent
+            | Error::Vanished
+            | Error::NotRegular
+            | Error::TooLarge(_)
+            | Error::Stopped => false,
+        }
+    }
+
+    /// Whether nothing else will succeed either, so that the run should end with this one message.
+    pub fn ends_the_run(&self) -> bool {
+        match self {
+            Error::Client(_, error) => {
+                matches!(error.class(), Class::Auth)
+                    || error.code() == Some("NoSuchBucket")
+                    || matches!(error.phase(), Some(client::Phase::Dns | client::Phase::Connect | client::Phase::Tls))
+            }
+            Error::Local { side: SideName::Target, error, .. } => matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+            ),
+            Error::Local { .. }
+            | Error::Path(_)
+            | Error::Key(_)
+            | Error::MarkerWithContent
+            | Error::Vanished
+            | Error::Changed(_)
+            | Error::NotRegular
+            | Error::Mismatch(_)
+            | Error::TooLarge(_)
+            | Error::Stopped => false,
+        }
+    }
+
+    pub(super) fn source(error: client::Error) -> Error {
+        match error.class() {
+            Class::Absent if error.code() != Some("NoSuchBucket") => Error::Vanished,
+            _ => Error::Client(SideName::Source, Box::new(error)),
+        }
+    }
+
+    pub(super) fn target(error: client::Error) -> Error {
+        Error::Client(SideName::Target, Box::new(error))
+    }
+
+    pub(super) fn reading(doing: &'static str) -> impl Fn(io::Error) -> Error {
+        move |error| match error.kind() {
+            io::ErrorKind::NotFound => Error::Vanished,
+            _ => Error::Local { side: SideName::Source, doing, error },
+        }
+    }
+
+    pub(super) fn writing(doing: &'static str) -> impl Fn(io::Error) -> Error {
+        move |error| Error::Local { side: SideName::Target, doing, error }
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Error {
+        match error {
+            PathError::Io(error) => Error::Local { side: SideName::Target, doing: "create", error },
+            other => Error::Path(other),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What Ropeway writes into an object's user metadata, and reads back.
+//!
+//! * `mtime`: the file's own modification time, seconds since 1970 with a decimal fraction, as rclone and s3fs write it, so
+//!   that trees made by either keep their times.
+//! * `ropeway-token`: unique to one multipart upload. When the answer to its completion is lost, the token tells whether
+//!   the object that stands there now is ours (reliability.md P07).
+//! * `ropeway-part-bytes`: the part size of a multipart upload, with which its ETag can be computed again later.
+
+use ropeway_s3proto::op::ObjectMetadata;
+
+const MTIME: &str = "mtime";
+const TOKEN: &str = "ropeway-token";
+const PART_BYTES: &str = "ropeway-part-bytes";
+
+/// The modification time stored with an object, in nanoseconds since 1970.
+pub fn stored_modified_ns(metadata: &ObjectMetadata) -> Option<i64> {
+    parse_time(user(metadata, MTIME)?)
+}
+
+/// The token of the upload that made the object.
+pub(super) fn token(metadata: &ObjectMetadata) -> Option<&str> {
+    user(metadata, TOKEN)
+}
+
+/// The part size that the object was uploaded with.
+pub(super) fn part_bytes(metadata: &ObjectMetadata) -> Option<u64> {
+    user(metadata, PART_BYTES)?.parse().ok().filter(|bytes| *bytes > 0)
+}
+
+/// What an uploaded file is given: its own time, and a Content-Type guessed from its name.
+pub(super) fn of_file(key: &str, modified_ns: i64) -> ObjectMetadata {
+    let content_type = mime_guess::from_path(key).first_raw().unwrap_or("application/octet-stream");
+    ObjectMetadata {
+        content_type: Some(content_type.to_owned()),
+        user: vec![(MTIME.to_owned(), format_time(modified_ns))],
+        ..ObjectMetadata::default()
+    }
+}
+
+/// Marks a multipart upload as ours.
+pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, part_bytes: u64) {
+    set(metadata, TOKEN, token.to_owned());
+    set(metadata, PART_BYTES, part_bytes.to_string());
+}
+
+/// Removes what belonged to the upload that made the source object.
+pub(super) fn forget_upload(metadata: &mut ObjectMetadata) {
+    metadata.user.retain(|(name, _)| name != TOKEN && name != PART_BYTES);
+}
+
+fn user<'a>(metadata: &'a ObjectMetadata, wanted: &str) -> Option<&'a str> {
+    metadata.user.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
+}
+
+fn set(metadata: &mut ObjectMetadata, name: &str, value: String) {
+    metadata.user.retain(|(other, _)| other != name);
+    metadata.user.push((name.to_owned(), value));
+}
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+fn format_time(ns: i64) -> String {
+    let (sign, ns) = if ns < 0 { ("-", ns.unsigned_abs()) } else { ("", ns as u64) };
+    format!("{sign}{}.{:09}", ns / SECOND_NS as u64, ns % SECOND_NS as u64)
+}
+
+fn parse_time(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (seconds, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let seconds: u32 = seconds.parse().ok()?;
+    let fraction: i64 = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok()? };
+    let ns = i64::from(seconds) * SECOND_NS + fraction;
+    Some(if negative { -ns } else { ns })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_read_back_as_it_was_written(ns in -4_000_000_000_000_000_000i64..4_000_000_000_000_000_000) {
+            prop_assert_eq!(parse_time(&format_time(ns)), Some(ns));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = parse_time(&text);
+        }
+    }
+
+    #[test]
+    fn times_of_other_programs_are_understood() {
+        assert_eq!(parse_time("1354040105"), Some(1_354_040_105 * SECOND_NS));
+        assert_eq!(parse_time("1354040105.5"), Some(1_354_040_105 * SECOND_NS + SECOND_NS / 2));
+        assert_eq!(parse_time("1354040105.1234567890"), None);
+        assert_eq!(parse_time("yesterday"), None);
+        assert_eq!(parse_time("99999999999999"), None);
+    }
+}

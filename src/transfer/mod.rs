@@ -1,0 +1,151 @@
+//! One object from the source to the target, whatever the two sides are: read, hashed, written, proven.
+//!
+//! A small object is one buffer: read whole, checked against what the source says of it, written whole, checked against
+//! what the target says. A large one is cut into parts; each is read, hashed and written on its own, by whichever shard has
+//! time ([`board`]), and at the end the parts' hashes are combined and compared with both sides' word before the object
+//! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
+//!
+//! `side` is what a source or a target can do, `small` and `large` are the two ways, `verify` knows what proves an object,
+//! `part` is the arithmetic.
+
+pub mod board;
+mod error;
+mod large;
+mod metadata;
+pub mod part;
+mod side;
+mod small;
+mod stop;
+mod verify;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use ropeway_io::buf::Arena;
+use ropeway_io::file::Files;
+
+use crate::entry::{Action, Entry, Reason};
+
+pub use board::{Board, PartsJob, PartsReturned};
+pub use error::Error;
+pub use large::{PartDone, help};
+pub use metadata::stored_modified_ns;
+pub use side::{BucketSide, LocalSide, Side};
+pub use stop::{Ending, Stop};
+pub use verify::{Proof, Unproven};
+
+/// What one shard's transfers work with.
+pub struct Kit {
+    /// This shard's number, by which others know whose part they carry.
+    pub shard: usize,
+    /// Files of this core.
+    pub files: Files,
+    /// Buffers of this core; waiting for one is all the backpressure there is.
+    pub arena: Arena,
+    /// Where data is read.
+    pub source: Side,
+    /// Where data is written.
+    pub target: Side,
+    /// From the settings and the memory.
+    pub sizes: Sizes,
+    /// Parts of large objects under way here, and those that other shards may take.
+    pub board: Board,
+    /// Bytes that have arrived at the target, parts of unfinished objects included.
+    pub moved_bytes: Cell<u64>,
+    /// Whether the run is ending.
+    pub stop: Stop,
+}
+
+/// Sizes that decide how an object travels.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Objects of this size and more go in parts.
+    pub multipart_threshold_bytes: u64,
+    /// The wished size of a part.
+    pub part_bytes: u64,
+    /// The size of a large buffer. A part larger than this is streamed through several.
+    pub buffer_bytes: u64,
+}
+
+/// What became of an action that did not fail.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// The object is at the target, acknowledged and compared.
+    Transferred(Receipt),
+    /// There was nothing to do after all.
+    Skipped,
+}
+
+/// Evidence of a transfer.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Bytes of content.
+    pub size_bytes: u64,
+    /// What proves it.
+    pub proof: Proof,
+    /// CRC64NVME of the content as it passed, if computed.
+    pub crc64nvme: Option<u64>,
+    /// The ETag that the target gave it.
+    pub etag: Option<String>,
+}
+
+impl Receipt {
+    fn empty() -> Receipt {
+        Receipt { size_bytes: 0, proof: Proof::None(Unproven::Local), crc64nvme: None, etag: None }
+    }
+}
+
+impl Kit {
+    fn moved(&self, bytes: u64) {
+        self.moved_bytes.set(self.moved_bytes.get() + bytes);
+    }
+}
+
+/// How often an object is started over when the source changed under it or a comparison failed. A source that changes
+/// each time is reported as such.
+const STARTS_MAX: u32 = 3;
+
+/// Carries out one action.
+pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
+    let entry = &action.entry;
+    if let Reason::UnlessStoredTimeIs(file_ns) = action.reason
+        && stored_time(kit, entry).await? == Some(file_ns)
+    {
+        return Ok(Done::Skipped);
+    }
+    if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
+        return target.make_directory(directory, entry.size_bytes);
+    }
+    let mut starts = 1;
+    loop {
+        match start(kit, entry, starts > 1).await {
+            Err(error) if error.restart_may_help() && starts < STARTS_MAX && !kit.stop.asked() => {
+                tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
+                starts += 1;
+            }
+            result => return result.map(Done::Transferred),
+        }
+    }
+}
+
+/// Looks at the source as it is now and chooses the way.
+async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Error> {
+    let source = kit.source.open(entry, fresh).await?;
+    let size_bytes = source.size_bytes;
+    if size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes {
+        kit.stop.or_abandon(small::transfer(kit, entry, source)).await
+    } else {
+        large::transfer(kit, entry, source).await
+    }
+}
+
+/// The modification time stored with the object on whichever side is a bucket.
+async fn stored_time(kit: &Kit, entry: &Entry) -> Result<Option<i64>, Error> {
+    let (bucket, wrap): (_, fn(crate::client::Error) -> Error) = match (&kit.source, &kit.target) {
+        (Side::Bucket(source), _) => (source, Error::source),
+        (_, Side::Bucket(target)) => (target, Error::target),
+        (Side::Local(_), Side::Local(_)) => return Ok(None),
+    };
+    let head = bucket.client.head(&bucket.key(&entry.key)?).await.map_err(wrap)?;
+    Ok(stored_modified_ns(&head.metadata))
+}
