@@ -1,0 +1,400 @@
+//! Before the shards start: each side is looked at once, so that what is wrong with a side as a whole is said once, in one
+//! sentence with its remedy, and nothing has been changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ropeway_io::path::{FileFacts, Root};
+use ropeway_s3proto::endpoint::{Address, Endpoint, Scheme, choose_addressing};
+use ropeway_s3proto::error::Class;
+use ropeway_s3proto::name::Key;
+use ropeway_s3proto::retry::RetryPolicy;
+use ropeway_s3proto::sign::{Credentials, Secret};
+
+use super::range::Sides;
+use crate::client::{self, Client, ClientSettings, Phase, Timeouts, TlsSettings};
+use crate::entry::{Entry, SideName};
+use crate::error::ExitCode;
+use crate::listing;
+use crate::plan::compare::Direction;
+use crate::serve::{ServeSettings, Server, Storage};
+use crate::settings::{BucketPlace, EndpointChoice, Place, SyncSettings};
+use crate::transfer::{self, BucketSide, LocalSide, Side};
+
+/// Why a run does not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// What is wrong and what to do about it.
+    pub text: String,
+    /// The exit code for it.
+    pub exit_code: ExitCode,
+}
+
+/// Both sides, looked at and ready to be opened by every shard.
+pub(super) struct Ready {
+    source: ReadySide,
+    target: ReadySide,
+    pub(super) sides: Sides,
+    pub(super) direction: Direction,
+    /// Built-in servers that run as long as this does.
+    _servers: Vec<Server>,
+}
+
+enum ReadySide {
+    Local(PathBuf),
+    Bucket(Box<ClientSettings>, String),
+}
+
+/// While a side is looked at, nobody waits long for one that is not there.
+const PREFLIGHT_RETRY: RetryPolicy = RetryPolicy {
+    attempts_max: 3,
+    base: Duration::from_millis(200),
+    cap: Duration::from_secs(2),
+    elapsed_max: Duration::from_secs(15),
+};
+
+/// Once the transfer is under way, a service gets the time to recover.
+const RUN_RETRY: RetryPolicy = RetryPolicy {
+    attempts_max: 8,
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(20),
+    elapsed_max: Duration::from_secs(120),
+};
+
+/// Looks at both sides.
+pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
+    refuse_overlap(&settings.source, &settings.target)?;
+    let mut servers = Embedded::default();
+    let (source, single) = look_at_source(&settings.source, &mut servers).await?;
+    let (target, target_absent) = look_at_target(settings, &mut servers).await?;
+    let direction = match (&source, &target) {
+        (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
+        (ReadySide::Bucket(..), ReadySide::Local(_)) => Direction::Download,
+        (ReadySide::Bucket(..), ReadySide::Bucket(..)) => Direction::BucketToBucket,
+        (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
+    };
+    let sides = Sides { single, target_absent };
+    Ok(Ready { source, target, sides, direction, _servers: servers.servers })
+}
+
+impl Ready {
+    /// What a shard needs to open the sides itself.
+    pub(super) fn openers(&self) -> (Opener, Opener) {
+        (self.source.opener(), self.target.opener())
+    }
+}
+
+/// Opens one side, on the thread of the shard that will use it.
+pub(super) struct Opener(ReadySide);
+
+impl Opener {
+    pub(super) fn open(self) -> std::io::Result<Side> {
+        Ok(match self.0 {
+            ReadySide::Local(path) => Side::Local(LocalSide { root: Root::open(&path)? }),
+            ReadySide::Bucket(settings, prefix) => {
+                Side::Bucket(BucketSide { client: Client::new(*settings).into(), prefix: prefix.into() })
+            }
+        })
+    }
+}
+
+impl ReadySide {
+    fn opener(&self) -> Opener {
+        Opener(match self {
+            ReadySide::Local(path) => ReadySide::Local(path.clone()),
+            ReadySide::Bucket(settings, prefix) => ReadySide::Bucket(settings.clone(), prefix.clone()),
+        })
+    }
+}
+
+async fn look_at_source(place: &Place, servers: &mut Embedded) -> Result<(ReadySide, Option<Entry>), Refusal> {
+    match place {
+        Place::Local(path) => look_at_local_source(path),
+        Place::Bucket(place) => {
+            let settings = reach(place, SideName::Source, servers)?;
+            let (settings, single) = look_at_bucket_source(place, settings).await?;
+            let prefix = match &single {
+                Some(entry) => place.prefix[..place.prefix.len() - entry.key.len()].to_owned(),
+                None => place.prefix.clone(),
+            };
+            Ok((ReadySide::Bucket(Box::new(settings), prefix), single))
+        }
+    }
+}
+
+/// A directory, or a single file of one.
+fn look_at_local_source(path: &Path) -> Result<(ReadySide, Option<Entry>), Refusal> {
+    let refuse = |text: String, exit_code| Err(Refusal { text, exit_code });
+    let facts = match std::fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(error) => {
+            let text = format!("the source `{}` cannot be read: {error}; check the path", path.display());
+            return refuse(text, ExitCode::Unreachable);
+        }
+    };
+    if facts.is_dir() {
+        return Ok((ReadySide::Local(path.to_owned()), None));
+    }
+    if !facts.is_file() {
+        let text = format!("the source `{}` is neither a directory nor a regular file", path.display());
+        return refuse(text, ExitCode::Usage);
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return refuse(format!("the source `{}` has no name", path.display()), ExitCode::Usage);
+    };
+    let Some(name) = name.to_str() else {
+        let text = format!("the name of `{}` is not UTF-8, which S3 keys must be; rename it", path.display());
+        return refuse(text, ExitCode::Usage);
+    };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let modified_ns = FileFacts::of(&facts).modified_ns;
+    let entry = Entry { key: name.into(), size_bytes: facts.len(), modified_ns, etag: None };
+    Ok((ReadySide::Local(directory.to_owned()), Some(entry)))
+}
+
+/// One question settles bucket, region, credentials and whether the person named a single object.
+async fn look_at_bucket_source(
+    place: &BucketPlace,
+    settings: ClientSettings,
+) -> Result<(ClientSettings, Option<Entry>), Refusal> {
+    let (settings, client) = greet(place, SideName::Source, settings).await?;
+    if place.prefix.is_empty() || place.prefix.ends_with('/') {
+        return Ok((settings, None));
+    }
+    let key = Key::parse(place.prefix.as_bytes()).map_err(|error| Refusal {
+        text: format!("`s3://{}/{}` cannot be a source: {error}", place.bucket, place.prefix),
+        exit_code: ExitCode::Usage,
+    })?;
+    match client.head(&key).await {
+        Ok(head) => {
+            let name = place.prefix.rsplit('/').next().unwrap_or_default();
+            let modified_ns = head.last_modified_ns.unwrap_or_default();
+            let entry = Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag };
+            Ok((settings, Some(entry)))
+        }
+        // No such object, or no leave to ask: then it is a prefix.
+        Err(error) if matches!(error.class(), Class::Absent | Class::Denied) => Ok((settings, None)),
+        Err(error) => Err(refuse_bucket(place, SideName::Source, &error)),
+    }
+}
+
+async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Result<(ReadySide, bool), Refusal> {
+    match &settings.target {
+        Place::Local(path) => look_at_local_target(path, settings.dry_run),
+        Place::Bucket(place) => {
+            let reached = reach(place, SideName::Target, servers)?;
+            let (reached, _) = greet(place, SideName::Target, reached).await?;
+            Ok((ReadySide::Bucket(Box::new(reached), place.prefix.clone()), false))
+        }
+    }
+}
+
+/// The target directory; made if it does not exist, but by a dry run, which then works with its nearest ancestor and lists
+/// nothing.
+fn look_at_local_target(path: &Path, dry_run: bool) -> Result<(ReadySide, bool), Refusal> {
+    match std::fs::metadata(path) {
+        Ok(facts) if facts.is_dir() => Ok((ReadySide::Local(path.to_owned()), false)),
+        Ok(_) => Err(Refusal {
+            text: format!(
+                "the target `{}` is a file, and a directory is needed; name the directory that is to hold it",
+                path.display()
+            ),
+            exit_code: ExitCode::Usage,
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dry_run => {
+            Ok((ReadySide::Local(nearest_directory(path)), true))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Root::create(path).map_err(|error| Refusal {
+                text: format!("the target directory `{}` cannot be made: {error}", path.display()),
+                exit_code: ExitCode::Unreachable,
+            })?;
+            Ok((ReadySide::Local(path.to_owned()), false))
+        }
+        Err(error) => Err(Refusal {
+            text: format!("the target `{}` cannot be examined: {error}", path.display()),
+            exit_code: ExitCode::Unreachable,
+        }),
+    }
+}
+
+fn nearest_directory(path: &Path) -> PathBuf {
+    let ancestor = path.ancestors().skip(1).find(|ancestor| ancestor.is_dir());
+    ancestor.filter(|ancestor| !ancestor.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Built-in servers of this run; both sides share one if they name the same directory.
+#[derive(Default)]
+struct Embedded {
+    servers: Vec<Server>,
+    running: Vec<(EndpointChoice, Endpoint)>,
+    /// Nobody else is to talk to a server that lives for one run.
+    secret: Option<(String, String)>,
+}
+
+impl Embedded {
+    fn start(&mut self, choice: &EndpointChoice) -> Result<Endpoint, Refusal> {
+        if let Some((_, endpoint)) = self.running.iter().find(|(running, _)| running == choice) {
+            return Ok(endpoint.clone());
+        }
+        let storage = match choice {
+            EndpointChoice::Service(endpoint) => return Ok(endpoint.clone()),
+            EndpointChoice::EmbeddedDirectory(directory) => Storage::Directory(directory.clone()),
+            EndpointChoice::EmbeddedMemory => Storage::Memory,
+        };
+        let mut settings = ServeSettings::new(storage);
+        settings.credentials.push(self.credentials());
+        let server = Server::start(settings).map_err(|error| Refusal {
+            text: format!("the embedded server cannot start: {error}"),
+            exit_code: ExitCode::Unreachable,
+        })?;
+        let endpoint = Endpoint::parse(&format!("http://{}", server.address())).expect("a socket address is a host");
+        self.servers.push(server);
+        self.running.push((choice.clone(), endpoint.clone()));
+        Ok(endpoint)
+    }
+
+    fn credentials(&mut self) -> (String, String) {
+        let random = || format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        self.secret.get_or_insert_with(|| (random(), random())).clone()
+    }
+}
+
+/// Everything needed to talk to a bucket, before anything was said.
+fn reach(place: &BucketPlace, side: SideName, servers: &mut Embedded) -> Result<ClientSettings, Refusal> {
+    let endpoint = servers.start(&place.endpoint)?;
+    let credentials = match place.endpoint {
+        EndpointChoice::Service(_) => place.credentials.clone(),
+        EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
+            let (access_key_id, secret) = servers.credentials();
+            Some(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
+        }
+    };
+    let addressing = choose_addressing(&endpoint, &place.bucket, place.force_path_style);
+    let address = Address::new(&endpoint, &place.bucket, addressing);
+    let tls = if endpoint.scheme == Scheme::Https {
+        TlsSettings::load(place.ca_bundle.as_deref())
+            .map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })?
+    } else {
+        TlsSettings::default()
+    };
+    Ok(ClientSettings {
+        address,
+        credentials,
+        region: place.region.clone(),
+        tls,
+        retry: RUN_RETRY,
+        timeouts: Timeouts::default(),
+        abilities: Arc::default(),
+    })
+}
+
+/// Asks the bucket for one key, and learns its region.
+async fn greet(
+    place: &BucketPlace,
+    side: SideName,
+    settings: ClientSettings,
+) -> Result<(ClientSettings, Client), Refusal> {
+    let client = Client::new(ClientSettings { retry: PREFLIGHT_RETRY, ..settings.clone() });
+    match client.list(&place.prefix, None, None, 1).await {
+        Ok(_) => Ok((ClientSettings { region: client.region(), ..settings }, client)),
+        Err(error) => Err(refuse_bucket(place, side, &error)),
+    }
+}
+
+/// Why a bucket is of no use to the whole run.
+fn refuse_bucket(place: &BucketPlace, side: SideName, error: &client::Error) -> Refusal {
+    let (exit_code, remedy) = bucket_remedy(side, error);
+    let text = format!("the {side} `s3://{}/{}` cannot be used: {error}{remedy}", place.bucket, place.prefix);
+    Refusal { text, exit_code }
+}
+
+fn bucket_remedy(side: SideName, error: &client::Error) -> (ExitCode, String) {
+    match (error.phase(), error.class(), error.code()) {
+        (Some(Phase::Dns), ..) => {
+            (ExitCode::Unreachable, format!("; check the host name in --{side}-endpoint-url, and this host's resolver"))
+        }
+        (Some(Phase::Connect), ..) => (
+            ExitCode::Unreachable,
+            format!("; is the service running, and is the port in --{side}-endpoint-url right?"),
+        ),
+        (Some(Phase::Tls), ..) => (
+            ExitCode::Unreachable,
+            "; if its certificate is signed by an authority of your own, name that with AWS_CA_BUNDLE".to_owned(),
+        ),
+        (Some(Phase::FirstByte | Phase::Body), ..) => (
+            ExitCode::Unreachable,
+            format!("; is an S3 service listening there, and does --{side}-endpoint-url say http or https rightly?"),
+        ),
+        (None, _, Some("NoSuchBucket")) => {
+            (ExitCode::Unreachable, format!("; create the bucket, or check its name and --{side}-endpoint-url"))
+        }
+        (None, Class::Auth, _) => (
+            ExitCode::Configuration,
+            format!("; check --{side}-access-key and its secret, --{side}-profile, or AWS_ACCESS_KEY_ID"),
+        ),
+        (None, Class::Denied, _) => {
+            (ExitCode::Configuration, "; these credentials may not list the bucket (s3:ListBucket)".to_owned())
+        }
+        (None, Class::WrongRegion, _) => {
+            (ExitCode::Configuration, format!("; give the bucket's region with --{side}-region"))
+        }
+        (None, Class::ClockSkew, _) => (ExitCode::Configuration, "; set this host's clock".to_owned()),
+        _ => (ExitCode::Unreachable, String::new()),
+    }
+}
+
+/// The exit code when an object's failure ends the run.
+pub(super) fn exit_code_of(error: &transfer::Error) -> ExitCode {
+    match error {
+        transfer::Error::Client(side, error) => bucket_remedy(*side, error).0,
+        _ => ExitCode::SomeFailed,
+    }
+}
+
+/// Whether a failed listing means that nothing else can succeed, with what to say.
+pub(super) fn fatal_listing(side: SideName, error: &listing::Error) -> Option<(String, ExitCode)> {
+    let listing::Error::Client(error) = error else { return None };
+    let ends = matches!(error.class(), Class::Auth | Class::Denied)
+        || error.code() == Some("NoSuchBucket")
+        || error.phase().is_some();
+    let (exit_code, remedy) = bucket_remedy(side, error);
+    ends.then(|| (format!("listing the {side} failed: {error}{remedy}"), exit_code))
+}
+
+/// A target inside its own source would feed itself for ever (reliability.md D10).
+fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
+    let overlap = match (source, target) {
+        (Place::Local(source), Place::Local(target)) => {
+            let source = std::fs::canonicalize(source).ok();
+            let target = canonical_even_if_absent(target);
+            source.is_some_and(|source| target.starts_with(source))
+        }
+        (Place::Bucket(source), Place::Bucket(target)) => {
+            source.endpoint == target.endpoint
+                && source.endpoint != EndpointChoice::EmbeddedMemory
+                && source.bucket == target.bucket
+                && target.prefix.starts_with(&source.prefix)
+        }
+        _ => false,
+    };
+    if !overlap {
+        return Ok(());
+    }
+    let text = format!(
+        "the target `{target}` lies within the source `{source}`, so the sync would copy its own results; choose a target \
+         outside"
+    );
+    Err(Refusal { text, exit_code: ExitCode::Unsafe })
+}
+
+fn canonical_even_if_absent(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|ancestor| Some((ancestor, std::fs::canonicalize(ancestor).ok()?)));
+    match existing {
+        Some((ancestor, canonical)) => canonical.join(absolute.strip_prefix(ancestor).expect("it is an ancestor's")),
+        None => absolute,
+    }
+}

@@ -1,0 +1,318 @@
+//! The whole run, from settings to summary.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ropeway_io::buf::{Arena, ArenaLayout};
+use ropeway_io::cores::{self, Receiver, Sender};
+use ropeway_io::file::Files;
+use ropeway_io::probe;
+use ropeway_io::runtime::{Backend, block_on};
+use tokio::sync::{Notify, mpsc};
+
+use super::budget::{Budget, BudgetError};
+use super::preflight::{self, Ready, Refusal};
+use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
+use crate::entry::KeyRange;
+use crate::error::ExitCode;
+use crate::report::tally::Published;
+use crate::report::{Counts, EndedEarly, Event, Note, Observer, Progress, Summary};
+use crate::settings::SyncSettings;
+use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
+
+/// Why a run did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A side is of no use, or the two of them together.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The limits cannot work together.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The machine does not allow what was asked for.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl Error {
+    /// What the process should say to whoever started it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Error::Refused(refusal) => refusal.exit_code,
+            Error::Budget(_) => ExitCode::Usage,
+            Error::Machine(_) => ExitCode::Configuration,
+        }
+    }
+}
+
+/// Asks a run to end before its time, from any thread or signal handler.
+#[derive(Debug, Clone, Default)]
+pub struct StopHandle(Arc<StopState>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    signal: AtomicI32,
+    asked: Notify,
+}
+
+impl StopHandle {
+    /// Asks; `signal` is reported in the summary and decides the exit code.
+    pub fn stop(&self, signal: i32) {
+        self.0.signal.store(signal, Ordering::Release);
+        self.0.asked.notify_one();
+    }
+
+    /// Waits, on this thread, until the end is asked for, and says by which signal.
+    pub fn wait(&self) -> i32 {
+        block_on(Backend::Pool, self.asked()).unwrap_or(0)
+    }
+
+    async fn asked(&self) -> i32 {
+        loop {
+            let signal = self.0.signal.load(Ordering::Acquire);
+            if signal != 0 {
+                return signal;
+            }
+            self.0.asked.notified().await;
+        }
+    }
+}
+
+/// What is under way when a run is asked to end has this long to arrive.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Batches of events that may wait for the observer; when it is slower than the run, the run waits for it.
+const TOLD_WAITING: usize = 64;
+
+/// Syncs the source to the target, on as many cores as the settings say, and returns when all is done or the run was
+/// stopped. Single objects that fail are in the summary, not in the error.
+pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observer) -> Result<Summary, Error> {
+    let started = Instant::now();
+    let budget = Budget::new(&settings.limits)?;
+    let (backend, fell_back) = probe::choose(settings.io).map_err(Error::Machine)?;
+    if let Some(reason) = fell_back {
+        observer.note(Note::Detail, &format!("io_uring is not used: {reason}"));
+    }
+    observer.note(Note::Detail, &format!("limits: {budget}"));
+    let control = async {
+        let ready = preflight::look(settings).await?;
+        let shards = Shards::start(settings, &ready, budget, backend)?;
+        let mut control = Control { settings, started, observer, shards, fatal: None, range_failures: 0 };
+        let signal = control.watch(stop).await;
+        Ok(control.finish(signal))
+    };
+    block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
+}
+
+/// The shards' threads, and the ways to reach them.
+struct Shards {
+    threads: Vec<JoinHandle<std::io::Result<Counts>>>,
+    mailboxes: Vec<Sender<Message>>,
+    published: Vec<Arc<Published>>,
+    outstanding: Arc<Outstanding>,
+    told: mpsc::Receiver<Told>,
+}
+
+impl Shards {
+    fn start(settings: &SyncSettings, ready: &Ready, budget: Budget, backend: Backend) -> Result<Shards, Error> {
+        let outstanding: Arc<Outstanding> = Arc::default();
+        let (told_sender, told) = mpsc::channel(TOLD_WAITING);
+        let capacity = shard::mailbox_capacity(budget.shards);
+        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
+            (0..budget.shards).map(|_| cores::mailbox::<Message>(capacity)).unzip();
+        let published: Vec<Arc<Published>> = (0..budget.shards).map(|_| Arc::default()).collect();
+        let orders = Orders {
+            direction: ready.direction,
+            dry_run: settings.dry_run,
+            events: settings.events,
+            workers: budget.workers,
+        };
+        // The first shard owns the whole key space; the others, being idle, ask it for their share.
+        let first = Work::Range(KeyRange::default(), Token::new(&outstanding));
+        if mailboxes[0].try_send(Message::Work(first)).is_err() {
+            unreachable!("an empty mailbox takes a message");
+        }
+        let cores = cores::available();
+        let mut threads = Vec::with_capacity(budget.shards);
+        for (id, mailbox) in receivers.into_iter().enumerate() {
+            let setup = ShardSetup {
+                id,
+                orders,
+                published: published[id].clone(),
+                peers: mailboxes.clone(),
+                outstanding: outstanding.clone(),
+                told: told_sender.clone(),
+            };
+            let make = ShardMaker { settings, ready, budget, backend };
+            let core = cores.get(id % cores.len().max(1)).copied();
+            let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
+            threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
+        }
+        Ok(Shards { threads, mailboxes, published, outstanding, told })
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        for mailbox in &self.mailboxes {
+            // A shard that is gone needs no telling.
+            let _ = mailbox.try_send(message());
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.published.iter().for_each(|published| sum += published.counts());
+        sum
+    }
+}
+
+/// What a shard's thread is made from.
+struct ShardMaker<'a> {
+    settings: &'a SyncSettings,
+    ready: &'a Ready,
+    budget: Budget,
+    backend: Backend,
+}
+
+impl ShardMaker<'_> {
+    /// The thread's whole life. Its files, buffers and connections are made on it, and never leave it.
+    fn thread(
+        &self,
+        setup: ShardSetup,
+        mailbox: Receiver<Message>,
+    ) -> impl FnOnce() -> std::io::Result<Counts> + Send + 'static {
+        let (source, target) = self.ready.openers();
+        let sides = self.ready.sides.clone();
+        let (budget, backend) = (self.budget, self.backend);
+        let sizes = Sizes {
+            multipart_threshold_bytes: self.settings.limits.multipart_threshold_bytes,
+            part_bytes: self.settings.limits.part_bytes,
+            buffer_bytes: budget.large_bytes,
+        };
+        move || {
+            block_on(backend, async move {
+                let arena = Arena::new(ArenaLayout {
+                    large_bytes: budget.large_bytes as usize,
+                    large_count: budget.large_count,
+                    small_bytes: budget.small_bytes as usize,
+                    small_count: budget.small_count,
+                })?;
+                let kit = Kit {
+                    shard: setup.id,
+                    files: Files::new(backend),
+                    arena,
+                    source: source.open()?,
+                    target: target.open()?,
+                    sizes,
+                    board: Board::new(budget.parts),
+                    moved_bytes: Default::default(),
+                    stop: Stop::default(),
+                };
+                Ok(shard::run(setup, kit, sides, mailbox).await)
+            })?
+        }
+    }
+}
+
+/// The control thread's view of a run.
+struct Control<'a> {
+    settings: &'a SyncSettings,
+    started: Instant,
+    observer: &'a mut dyn Observer,
+    shards: Shards,
+    fatal: Option<(String, ExitCode)>,
+    range_failures: u64,
+}
+
+impl Control<'_> {
+    /// Passes on what the shards tell until no work is left, or the run is asked to end and has ended. Returns the signal
+    /// that asked, if one did.
+    async fn watch(&mut self, stop: &StopHandle) -> Option<i32> {
+        let outstanding = self.shards.outstanding.clone();
+        let mut progress = tokio::time::interval(self.settings.progress_interval);
+        progress.tick().await;
+        let mut signal = None;
+        let mut deadline = None;
+        loop {
+            let stopping = signal.is_some() || self.fatal.is_some();
+            if stopping && deadline.is_none() {
+                self.shards.tell_all(|| Message::Ending(Ending::Draining));
+                deadline = Some(tokio::time::Instant::now() + PATIENCE);
+            }
+            tokio::select! {
+                () = outstanding.finished.notified() => break,
+                Some(told) = self.shards.told.recv() => self.hear(told),
+                asked = stop.asked(), if signal.is_none() => signal = Some(asked),
+                _ = progress.tick() => self.show_progress(stopping),
+                () = sleep_until(deadline) => {
+                    self.shards.tell_all(|| Message::Ending(Ending::Abandoned));
+                    deadline = Some(tokio::time::Instant::now() + Duration::from_secs(3_600));
+                }
+            }
+        }
+        self.shards.tell_all(|| Message::Finished);
+        // Shards flush their last events before they end, and end only when those are taken.
+        while let Some(told) = self.shards.told.recv().await {
+            self.hear(told);
+        }
+        signal
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Events(events) => events.iter().for_each(|event| self.observer.event(event)),
+            // The first one says it; the others say the same.
+            Told::Fatal(text, code) => {
+                self.fatal.get_or_insert((text, code));
+            }
+            Told::RangeFailed(error) => {
+                self.range_failures += 1;
+                let key = String::new();
+                self.observer.event(&Event::Failed { key, error });
+            }
+        }
+    }
+
+    fn show_progress(&mut self, stopping: bool) {
+        let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
+        self.observer.progress(&Progress { counts, elapsed, stopping });
+    }
+
+    fn finish(self, signal: Option<i32>) -> Summary {
+        let mut counts = Counts::default();
+        let mut fatal = self.fatal;
+        for thread in self.shards.threads {
+            match thread.join() {
+                Ok(Ok(shard)) => counts += shard,
+                Ok(Err(error)) => {
+                    let text = format!("a shard could not start: {error}");
+                    fatal.get_or_insert((text, ExitCode::Configuration));
+                }
+                Err(_) => fatal = Some(("a shard panicked: a mistake in Ropeway".to_owned(), ExitCode::Bug)),
+            }
+        }
+        counts.failed_objects += self.range_failures;
+        let ended_early = match (signal, fatal) {
+            (Some(signal), _) => Some(EndedEarly::Signal(signal)),
+            (None, Some((error, code))) => Some(EndedEarly::Fatal { error, exit_code: code.number() }),
+            (None, None) => None,
+        };
+        let exit_code = match &ended_early {
+            Some(EndedEarly::Signal(signal)) => ExitCode::of_signal(*signal).number(),
+            Some(EndedEarly::Fatal { exit_code, .. }) => *exit_code,
+            None if counts.failed_objects > 0 => ExitCode::SomeFailed.number(),
+            None if counts.warnings > 0 => ExitCode::Warnings.number(),
+            None => ExitCode::Done.number(),
+        };
+        let elapsed_ms = self.started.elapsed().as_millis() as u64;
+        Summary { counts, elapsed_ms, dry_run: self.settings.dry_run, ended_early, exit_code }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

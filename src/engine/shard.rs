@@ -1,0 +1,503 @@
+//! One core's loop: it lists and compares the key ranges it owns, carries out what that implies, gives work to shards that
+//! have none, and asks for work when it has none itself.
+//!
+//! Everything here is touched by one thread. What crosses between shards are messages that carry work, and each piece of
+//! work that crosses holds a [`Token`]; the run is over when no token is left.
+//!
+//! An idle shard says [`Message::Hungry`] to all others, once. A busy one remembers who is hungry and gives, in this order,
+//! parts of a large object, half of its waiting actions, or the tail of the key range it is listing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ropeway_io::cores::{Receiver, Sender};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::range;
+use crate::entry::{Action, KeyRange};
+use crate::plan::compare::Direction;
+use crate::report::tally::{Published, Tally, add};
+use crate::report::{Counts, Event};
+use crate::settings::Events;
+use crate::transfer::{self, Done, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Unproven};
+
+/// What one shard says to another, and the control thread to all.
+pub(super) enum Message {
+    /// The shard of this number has nothing to do.
+    Hungry(usize),
+    /// Work to be done here.
+    Work(Work),
+    /// Parts that were given away have been carried.
+    Returned(PartsReturned),
+    /// The run is ending before its time.
+    Ending(Ending),
+    /// There is no work left anywhere.
+    Finished,
+}
+
+/// Work that can go from one shard to another.
+pub(super) enum Work {
+    /// A part of the key space, to be listed, compared and synced.
+    Range(KeyRange, Token),
+    /// Actions of somebody else's range.
+    Actions(VecDeque<Action>, Token),
+    /// Parts of somebody else's large object.
+    Parts(PartsJob, Token),
+}
+
+/// A piece of work that the run waits for.
+pub(super) struct Token(Arc<Outstanding>);
+
+/// How many pieces of work there are, over all shards. It changes when work crosses between shards, not for each object.
+#[derive(Default)]
+pub(super) struct Outstanding {
+    tokens: AtomicUsize,
+    /// Told when the last token is gone.
+    pub(super) finished: Notify,
+}
+
+impl Token {
+    pub(super) fn new(outstanding: &Arc<Outstanding>) -> Token {
+        outstanding.tokens.fetch_add(1, Ordering::Relaxed);
+        Token(outstanding.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if self.0.tokens.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.finished.notify_one();
+        }
+    }
+}
+
+/// What a shard tells the control thread.
+pub(super) enum Told {
+    /// Things that happened, in batches.
+    Events(Vec<Event>),
+    /// Something after which nothing can succeed.
+    Fatal(String, crate::error::ExitCode),
+    /// A listing ended before its end, so that a part of the key space was not looked at.
+    RangeFailed(String),
+}
+
+/// How actions are found and carried out; the same on all shards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orders {
+    pub(super) direction: Direction,
+    pub(super) dry_run: bool,
+    pub(super) events: Events,
+    pub(super) workers: usize,
+}
+
+/// One core's share of the run.
+pub(super) struct Shard {
+    pub(super) id: usize,
+    pub(super) kit: Rc<Kit>,
+    pub(super) orders: Orders,
+    pub(super) sides: range::Sides,
+    pub(super) tally: Tally,
+    published: Arc<Published>,
+    peers: Vec<Sender<Message>>,
+    outstanding: Arc<Outstanding>,
+    told: mpsc::Sender<Told>,
+    queue: RefCell<VecDeque<Queued>>,
+    /// Told when the queue has become longer, shorter, or closed.
+    queue_changed: Notify,
+    closed: Cell<bool>,
+    /// The range being listed here.
+    live: RefCell<Option<Rc<range::Live>>>,
+    ranges_waiting: RefCell<VecDeque<(KeyRange, Token)>>,
+    range_arrived: Notify,
+    /// Part jobs of other shards under way here.
+    helping: Cell<usize>,
+    asked_for_work: Cell<bool>,
+    /// Shards that have nothing to do, as far as is known here.
+    hungry: RefCell<Vec<usize>>,
+    events: RefCell<Vec<Event>>,
+}
+
+/// An action waiting for a worker, with its share of the token under which it came.
+struct Queued {
+    action: Action,
+    token: Rc<Token>,
+}
+
+/// What a shard needs to begin.
+pub(super) struct ShardSetup {
+    pub(super) id: usize,
+    pub(super) orders: Orders,
+    pub(super) published: Arc<Published>,
+    pub(super) peers: Vec<Sender<Message>>,
+    pub(super) outstanding: Arc<Outstanding>,
+    pub(super) told: mpsc::Sender<Told>,
+}
+
+/// Actions that wait per worker: enough that none is idle while a page is on its way, few enough that a listing of a
+/// billion keys stays a page long.
+const QUEUE_PER_WORKER: usize = 8;
+
+/// Actions given to an idle shard at a time.
+const ACTIONS_GIVEN_MAX: usize = 64;
+
+/// Part jobs of others that a shard carries at a time: one under way and one to follow it.
+const HELPING_MAX: usize = 2;
+
+/// Events are sent in batches of this many, or when the shard publishes its counters.
+const EVENTS_BATCH: usize = 64;
+
+/// How often a shard shows its counters.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Messages that may wait in a shard's mailbox: of each peer one word of hunger, and for each of our own such words one
+/// piece of work; for the parts given away, at most [`HELPING_MAX`] jobs come back from each; and the control thread's.
+pub(super) fn mailbox_capacity(shards: usize) -> usize {
+    shards * (2 + HELPING_MAX) + 8
+}
+
+/// Works until the run is over, and returns what was counted.
+pub(super) async fn run(setup: ShardSetup, kit: Kit, sides: range::Sides, mut mailbox: Receiver<Message>) -> Counts {
+    let shard = Rc::new(Shard::new(setup, kit, sides));
+    let mut tasks = JoinSet::new();
+    for _ in 0..shard.orders.workers {
+        tasks.spawn_local(shard.clone().work());
+    }
+    tasks.spawn_local(range::list_ranges(shard.clone()));
+    let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
+    loop {
+        tokio::select! {
+            message = mailbox.recv() => match message {
+                Some(Message::Finished) | None => break,
+                Some(message) => shard.hear(message, &mut tasks),
+            },
+            () = shard.kit.board.news() => shard.share(),
+            _ = publish.tick() => shard.publish().await,
+            Some(ended) = tasks.join_next() => {
+                // A task that panicked takes its shard with it: the run must not look complete.
+                if let Err(error) = ended && error.is_panic() {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        }
+    }
+    shard.close();
+    shard.publish().await;
+    shard.counts()
+}
+
+impl Shard {
+    fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
+        let ShardSetup { id, orders, published, peers, outstanding, told } = setup;
+        Shard {
+            id,
+            kit: Rc::new(kit),
+            orders,
+            sides,
+            tally: Tally::default(),
+            published,
+            peers,
+            outstanding,
+            told,
+            queue: RefCell::default(),
+            queue_changed: Notify::new(),
+            closed: Cell::new(false),
+            live: RefCell::default(),
+            ranges_waiting: RefCell::default(),
+            range_arrived: Notify::new(),
+            helping: Cell::new(0),
+            asked_for_work: Cell::new(false),
+            hungry: RefCell::default(),
+            events: RefCell::default(),
+        }
+    }
+
+    fn hear(self: &Rc<Self>, message: Message, tasks: &mut JoinSet<()>) {
+        match message {
+            Message::Hungry(peer) => {
+                let mut hungry = self.hungry.borrow_mut();
+                if !hungry.contains(&peer) {
+                    hungry.push(peer);
+                }
+                drop(hungry);
+                self.share();
+            }
+            Message::Work(work) => {
+                self.asked_for_work.set(false);
+                self.accept(work, tasks);
+            }
+            Message::Returned(parts) => self.kit.board.returned(parts),
+            Message::Ending(ending) => {
+                self.kit.stop.raise(ending);
+                self.close();
+            }
+            Message::Finished => unreachable!("the loop ends with it"),
+        }
+    }
+
+    fn accept(self: &Rc<Self>, work: Work, tasks: &mut JoinSet<()>) {
+        match work {
+            Work::Range(range, token) => self.own_range(range, token),
+            Work::Actions(actions, token) => {
+                let token = Rc::new(token);
+                let queued = actions.into_iter().map(|action| Queued { action, token: token.clone() });
+                self.queue.borrow_mut().extend(queued);
+                self.queue_changed.notify_waiters();
+            }
+            Work::Parts(job, token) => {
+                self.helping.set(self.helping.get() + 1);
+                let shard = self.clone();
+                tasks.spawn_local(async move {
+                    let returned = transfer::help(&shard.kit, job).await;
+                    shard.helping.set(shard.helping.get() - 1);
+                    shard.send(returned.owner, Message::Returned(returned));
+                    shard.ask_if_idle();
+                    drop(token);
+                });
+            }
+        }
+    }
+
+    fn own_range(&self, range: KeyRange, token: Token) {
+        self.ranges_waiting.borrow_mut().push_back((range, token));
+        self.range_arrived.notify_one();
+    }
+
+    /// The next range to list, or None at the end of the run.
+    pub(super) async fn next_range(&self) -> Option<(KeyRange, Token)> {
+        loop {
+            if self.closed.get() {
+                return None;
+            }
+            if let Some(range) = self.ranges_waiting.borrow_mut().pop_front() {
+                return Some(range);
+            }
+            self.ask_if_idle();
+            self.range_arrived.notified().await;
+        }
+    }
+
+    /// Sets the range that is being listed here, or none.
+    pub(super) fn set_live(&self, live: Option<Rc<range::Live>>) {
+        *self.live.borrow_mut() = live;
+        self.ask_if_idle();
+    }
+
+    /// Adds an action, waiting while enough others wait. Gives it up when the run is ending.
+    pub(super) async fn enqueue(&self, action: Action, token: &Rc<Token>) {
+        while self.queue.borrow().len() >= QUEUE_PER_WORKER * self.orders.workers && !self.closed.get() {
+            self.queue_changed.notified().await;
+        }
+        if !self.closed.get() {
+            self.queue.borrow_mut().push_back(Queued { action, token: token.clone() });
+            self.queue_changed.notify_one();
+            if !self.hungry.borrow().is_empty() {
+                self.share();
+            }
+        }
+    }
+
+    async fn dequeue(&self) -> Option<Queued> {
+        loop {
+            if self.closed.get() {
+                return None;
+            }
+            let queued = self.queue.borrow_mut().pop_front();
+            match queued {
+                Some(queued) => {
+                    self.queue_changed.notify_one();
+                    return Some(queued);
+                }
+                None => {
+                    self.ask_if_idle();
+                    self.queue_changed.notified().await;
+                }
+            }
+        }
+    }
+
+    /// A worker: one object after the other.
+    async fn work(self: Rc<Self>) {
+        while let Some(Queued { action, token }) = self.dequeue().await {
+            self.carry_out(&action).await;
+            drop(token);
+        }
+    }
+
+    async fn carry_out(&self, action: &Action) {
+        let key = || action.entry.key.to_string();
+        if self.orders.dry_run {
+            let (size_bytes, reason) = (action.entry.size_bytes, action.reason.word());
+            return self.event(Event::Planned { key: key(), size_bytes, reason }).await;
+        }
+        match transfer::transfer(&self.kit, action).await {
+            Ok(Done::Transferred(receipt)) => self.transferred(action, receipt).await,
+            Ok(Done::Skipped) => {
+                add(&self.tally.skipped_objects, 1);
+                if self.orders.events.skipped {
+                    self.event(Event::Skipped { key: key(), size_bytes: action.entry.size_bytes }).await;
+                }
+            }
+            Err(transfer::Error::Stopped) => {}
+            Err(error) if error.ends_the_run() => {
+                add(&self.tally.failed_objects, 1);
+                let code = super::preflight::exit_code_of(&error);
+                let text = format!("`{}`: {error}", action.entry.key);
+                let _ = self.told.send(Told::Fatal(text, code)).await;
+            }
+            Err(error) => {
+                add(&self.tally.failed_objects, 1);
+                self.event(Event::Failed { key: key(), error: error.to_string() }).await;
+            }
+        }
+    }
+
+    async fn transferred(&self, action: &Action, receipt: Receipt) {
+        add(&self.tally.transferred_objects, 1);
+        add(&self.tally.transferred_bytes, receipt.size_bytes);
+        let key = || action.entry.key.to_string();
+        let verified_by = match receipt.proof {
+            Proof::Checksum => {
+                add(&self.tally.verified_checksum, 1);
+                Some("checksum")
+            }
+            Proof::ETag => {
+                add(&self.tally.verified_etag, 1);
+                Some("etag")
+            }
+            Proof::None(Unproven::Local) => None,
+            Proof::None(reason) => {
+                add(&self.tally.unverified, 1);
+                add(&self.tally.warnings, 1);
+                let reason = format!("copied, but not verified: {}", reason.reason());
+                self.event(Event::Warned { key: key(), reason }).await;
+                None
+            }
+        };
+        if self.orders.events.transferred {
+            let crc64nvme = receipt.crc64nvme.map(|crc| ropeway_s3proto::checksum::Crc64Nvme(crc).to_base64());
+            let (size_bytes, reason, etag) = (receipt.size_bytes, action.reason.word(), receipt.etag);
+            self.event(Event::Transferred { key: key(), size_bytes, reason, verified_by, crc64nvme, etag }).await;
+        }
+    }
+
+    /// Tells the observer, in batches.
+    pub(super) async fn event(&self, event: Event) {
+        let full = {
+            let mut events = self.events.borrow_mut();
+            events.push(event);
+            events.len() >= EVENTS_BATCH
+        };
+        if full {
+            self.flush_events().await;
+        }
+    }
+
+    /// Tells the control thread at once.
+    pub(super) async fn tell(&self, told: Told) {
+        let _ = self.told.send(told).await;
+    }
+
+    async fn flush_events(&self) {
+        let events = self.events.take();
+        if !events.is_empty() {
+            let _ = self.told.send(Told::Events(events)).await;
+        }
+    }
+
+    async fn publish(&self) {
+        self.tally.moved_bytes.set(self.kit.moved_bytes.get());
+        let clients = [&self.kit.source, &self.kit.target].into_iter().filter_map(transfer::Side::client);
+        let (requests, retries) =
+            clients.fold((0, 0), |(a, b), client| (a + client.requests.get(), b + client.retries.get()));
+        self.tally.requests.set(requests);
+        self.tally.retries.set(retries);
+        self.tally.publish(&self.published);
+        self.flush_events().await;
+    }
+
+    fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// No further action is begun here.
+    fn close(&self) {
+        self.closed.set(true);
+        self.queue.borrow_mut().clear();
+        self.ranges_waiting.borrow_mut().clear();
+        self.queue_changed.notify_waiters();
+        self.range_arrived.notify_waiters();
+        self.range_arrived.notify_one();
+    }
+
+    /// Asks the others for work, once, when there is none here.
+    fn ask_if_idle(&self) {
+        let idle = self.queue.borrow().is_empty()
+            && self.live.borrow().is_none()
+            && self.ranges_waiting.borrow().is_empty()
+            && self.helping.get() < HELPING_MAX
+            && !self.closed.get();
+        if idle && !self.asked_for_work.replace(true) {
+            for peer in (0..self.peers.len()).filter(|peer| *peer != self.id) {
+                self.send(peer, Message::Hungry(self.id));
+            }
+        }
+    }
+
+    /// Gives work to those who have none, as long as there is some to spare.
+    fn share(&self) {
+        loop {
+            let Some(peer) = self.hungry.borrow_mut().pop() else { return };
+            match self.spare_work() {
+                Some(work) => self.send(peer, Message::Work(work)),
+                None => {
+                    self.hungry.borrow_mut().push(peer);
+                    // The tail of the range follows when a cut is found; then it is offered to whoever is hungry.
+                    if let Some(live) = &*self.live.borrow() {
+                        live.want_split();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives the tail of the live range to an idle shard, or keeps it if none is left.
+    pub(super) fn give_range(&self, range: KeyRange) {
+        let token = Token::new(&self.outstanding);
+        match self.hungry.borrow_mut().pop() {
+            Some(peer) => self.send(peer, Message::Work(Work::Range(range, token))),
+            None => self.own_range(range, token),
+        }
+    }
+
+    /// Whether another shard waits for work.
+    pub(super) fn someone_is_hungry(&self) -> bool {
+        !self.hungry.borrow().is_empty()
+    }
+
+    fn spare_work(&self) -> Option<Work> {
+        if let Some(job) = self.kit.board.give() {
+            return Some(Work::Parts(job, Token::new(&self.outstanding)));
+        }
+        let mut queue = self.queue.borrow_mut();
+        let number = (queue.len() / 2).min(ACTIONS_GIVEN_MAX);
+        if number == 0 {
+            return None;
+        }
+        let kept = queue.len() - number;
+        let actions = queue.split_off(kept).into_iter().map(|queued| queued.action).collect();
+        Some(Work::Actions(actions, Token::new(&self.outstanding)))
+    }
+
+    fn send(&self, peer: usize, message: Message) {
+        if self.peers[peer].try_send(message).is_err() {
+            // The peer is gone: it panicked, and the run ends with its panic. A full mailbox is excluded by its capacity.
+            tracing::debug!(peer, "a shard no longer takes messages");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Plain counters, one set a shard: no atomic and no lock while counting. Now and then a shard publishes its set, and
+//! whoever wants the whole adds up what was published.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! tally {
+    ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
+        /// One shard's counters.
+        #[derive(Debug, Default)]
+        pub struct Tally { $($(#[doc = $doc])+ pub $name: Cell<u64>,)+ }
+
+        /// Counters at one moment.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+        pub struct Counts { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        /// Where a shard publishes its counters for other threads to read. Aligned so that no two shards share a line.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Published { $($name: AtomicU64,)+ }
+
+        impl Tally {
+            /// The counters now.
+            pub fn counts(&self) -> Counts {
+                Counts { $($name: self.$name.get(),)+ }
+            }
+
+            /// Shows the counters to other threads.
+            pub fn publish(&self, to: &Published) {
+                $(to.$name.store(self.$name.get(), Ordering::Relaxed);)+
+            }
+        }
+
+        impl Published {
+            /// What was published last.
+            pub fn counts(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)+ }
+            }
+        }
+
+        impl std::ops::AddAssign for Counts {
+            fn add_assign(&mut self, other: Counts) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+tally! {
+    /// Entries of the source that were listed.
+    source_listed,
+    /// Entries of the target that were listed.
+    target_listed,
+    /// Objects that the plan wants copied, or in a dry run would.
+    planned_objects,
+    /// Their bytes.
+    planned_bytes,
+    /// Objects copied: acknowledged by the target and compared.
+    transferred_objects,
+    /// Their bytes.
+    transferred_bytes,
+    /// Bytes under way that have arrived; runs ahead of `transferred_bytes` inside large objects.
+    moved_bytes,
+    /// Objects left alone because the target has them already.
+    skipped_objects,
+    /// Transferred objects proven by a checksum that the service computed too.
+    verified_checksum,
+    /// Transferred objects proven by an ETag that is the MD5 of their bytes or parts.
+    verified_etag,
+    /// Transferred objects whose service offered nothing to compare with; each is a warning.
+    unverified,
+    /// Objects that failed.
+    failed_objects,
+    /// Things the person should know that are not failures.
+    warnings,
+    /// Requests sent, all tries counted.
+    requests,
+    /// Tries after the first.
+    retries,
+}
+
+/// Adds to a counter.
+pub fn add(counter: &Cell<u64>, amount: u64) {
+    counter.set(counter.get() + amount);
+}
