@@ -1,2 +1,5 @@
-//! The binary: parse, run, print, exit code.
-fn main() {}
+//! The binary: a thin wrapper over the library's command line.
+
+fn main() -> std::process::ExitCode {
+    ropeway::cli::main()
+}

@@ -1,0 +1,34 @@
+//! The one printer. Results go to stdout, everything else to stderr; a pipe that was closed is not an error.
+
+use std::io::{self, Write};
+
+/// One line on stdout.
+pub(super) fn out(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// One line on stderr.
+pub(super) fn err(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Text that came from elsewhere, with control characters escaped, so that no key can steer a terminal
+/// (reliability.md S16).
+pub(super) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+        return text.chars().map(escape).collect::<String>().into();
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_steers_the_terminal() {
+        assert_eq!(clean("plain ü"), "plain ü");
+        assert_eq!(clean("a\x1b[31mb\r"), "a\\u{1b}[31mb\\r");
+    }
+}

@@ -1,0 +1,670 @@
+//! `ropeway sync`: its flags, what they mean together, and what the person sees while it runs.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ropeway_io::cores;
+use ropeway_io::probe::{self, IoChoice};
+use ropeway_s3proto::endpoint::Endpoint;
+use ropeway_s3proto::name::Bucket;
+
+use super::print;
+use super::units::{parse_size, show_size};
+use crate::client::login::{self, LoginWish, Surroundings};
+use crate::engine::{self, StopHandle};
+use crate::entry::SideName;
+use crate::error::ExitCode;
+use crate::report::{EndedEarly, Event, Note, Observer, Progress, Summary};
+use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Place, SyncSettings, WORKERS_PER_SHARD};
+use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
+
+/// Copy what is new or different from SOURCE to TARGET.
+///
+/// Each is a local path or `s3://bucket/prefix`. The prefix is literal: no slash is added, so `s3://b/photos` also takes
+/// `photos2`; write `s3://b/photos/` for a directory. A SOURCE that names exactly one object or file copies that one, under
+/// its own name.
+///
+/// An object is copied when the target does not have it, when the sizes differ, or when the source is newer. Every byte is
+/// verified on its way. Nothing is ever deleted.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ropeway sync ./photos s3://demo/photos/ --target-endpoint-url embedded:./store
+  ropeway sync ./photos s3://my-bucket/photos/
+  ropeway sync s3://my-bucket/photos/ ./restored
+  ropeway sync s3://old/ s3://new/ --source-endpoint-url https://old.example --source-profile old
+
+Exit codes: 0 all done; 1 some objects failed; 2 usage; 3 done with warnings; 5 refused for safety; 6 credentials or
+configuration; 7 a side is unreachable; 130 and 143 stopped by SIGINT and SIGTERM.")]
+pub(super) struct SyncArgs {
+    /// Where to read: a directory, a file, or s3://bucket/prefix.
+    source: String,
+
+    /// Where to write: a directory, or s3://bucket/prefix.
+    target: String,
+
+    /// Say what would be copied, and change nothing.
+    #[arg(long, env = "ROPEWAY_DRY_RUN")]
+    dry_run: bool,
+
+    /// Say more: each object copied; twice: each object skipped, and what the client does.
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+
+    /// Say only errors, and no summary.
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Write each event and the summary to stdout as one JSON object a line.
+    #[arg(long, env = "ROPEWAY_JSON")]
+    json: bool,
+
+    /// Write every event, with what proves each object, and the summary to this file as one JSON object a line.
+    #[arg(long, value_name = "FILE", env = "ROPEWAY_REPORT")]
+    report: Option<PathBuf>,
+
+    /// Without a terminal: seconds between progress lines; 0 for none.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "ROPEWAY_STATS")]
+    stats: u64,
+
+    #[command(flatten)]
+    source_side: SourceArgs,
+
+    #[command(flatten)]
+    target_side: TargetArgs,
+
+    #[command(flatten)]
+    performance: PerformanceArgs,
+}
+
+macro_rules! side_args {
+    ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
+        #[derive(Debug, Args)]
+        #[command(next_help_heading = $heading)]
+        struct $name {
+            /// Where the service answers: http(s)://host[:port], or embedded:DIR or embedded:memory for the built-in server.
+            #[arg(long = concat!($side, "-endpoint-url"), value_name = "URL", env = concat!("ROPEWAY_", $env, "_ENDPOINT_URL"))]
+            $endpoint: Option<String>,
+
+            /// The bucket's region.
+            #[arg(long = concat!($side, "-region"), value_name = "REGION", env = concat!("ROPEWAY_", $env, "_REGION"))]
+            $region: Option<String>,
+
+            /// The profile in the AWS config and credentials files whose keys and region are used.
+            #[arg(long = concat!($side, "-profile"), value_name = "NAME", env = concat!("ROPEWAY_", $env, "_PROFILE"))]
+            $profile: Option<String>,
+
+            /// The access key's id.
+            #[arg(long = concat!($side, "-access-key"), value_name = "ID", env = concat!("ROPEWAY_", $env, "_ACCESS_KEY"))]
+            $key: Option<String>,
+
+            /// The access key's secret; better given by the environment than on a command line that others can read.
+            #[arg(long = concat!($side, "-secret-access-key"), value_name = "SECRET", hide_env_values = true, env = concat!("ROPEWAY_", $env, "_SECRET_ACCESS_KEY"))]
+            $secret: Option<String>,
+
+            /// The session token of temporary keys.
+            #[arg(long = concat!($side, "-session-token"), value_name = "TOKEN", hide_env_values = true, env = concat!("ROPEWAY_", $env, "_SESSION_TOKEN"))]
+            $token: Option<String>,
+
+            /// Put the bucket into the path instead of the host name; chosen by itself for IP addresses, localhost, dotted
+            /// buckets and every service but AWS.
+            #[arg(long = concat!($side, "-force-path-style"), env = concat!("ROPEWAY_", $env, "_FORCE_PATH_STYLE"))]
+            $path: bool,
+
+            /// Send requests unsigned, for public buckets.
+            #[arg(long = concat!($side, "-no-sign-request"), env = concat!("ROPEWAY_", $env, "_NO_SIGN_REQUEST"))]
+            $unsigned: bool,
+        }
+
+        impl $name {
+            fn wishes(&self) -> SideWishes<'_> {
+                SideWishes {
+                    endpoint: self.$endpoint.as_deref(),
+                    region: self.$region.as_deref(),
+                    profile: self.$profile.as_deref(),
+                    key: self.$key.as_deref(),
+                    secret: self.$secret.as_deref(),
+                    token: self.$token.as_deref(),
+                    force_path_style: self.$path,
+                    no_sign_request: self.$unsigned,
+                }
+            }
+        }
+    };
+}
+
+side_args!(
+    SourceArgs,
+    "Source",
+    "source",
+    source_endpoint_url,
+    source_region,
+    source_profile,
+    source_access_key,
+    source_secret_access_key,
+    source_session_token,
+    source_force_path_style,
+    source_no_sign_request,
+    "SOURCE"
+);
+side_args!(
+    TargetArgs,
+    "Target",
+    "target",
+    target_endpoint_url,
+    target_region,
+    target_profile,
+    target_access_key,
+    target_secret_access_key,
+    target_session_token,
+    target_force_path_style,
+    target_no_sign_request,
+    "TARGET"
+);
+
+/// One side's flags, whichever side.
+struct SideWishes<'a> {
+    endpoint: Option<&'a str>,
+    region: Option<&'a str>,
+    profile: Option<&'a str>,
+    key: Option<&'a str>,
+    secret: Option<&'a str>,
+    token: Option<&'a str>,
+    force_path_style: bool,
+    no_sign_request: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Performance")]
+struct PerformanceArgs {
+    /// Objects under way at the same time [default: 16 for each core].
+    #[arg(long, value_name = "N", env = "ROPEWAY_WORKER_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
+    worker_size: Option<u16>,
+
+    /// Parts of large objects under way at the same time, in either direction [default: 16 for each core].
+    #[arg(long, value_name = "N", env = "ROPEWAY_MAX_PARALLEL_UPLOADS", value_parser = clap::value_parser!(u16).range(1..))]
+    max_parallel_uploads: Option<u16>,
+
+    /// Objects of this size and more go in parts; 5MiB to 5GiB.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", env = "ROPEWAY_MULTIPART_THRESHOLD", value_parser = part_size)]
+    multipart_threshold: u64,
+
+    /// The size of a part, raised where 10,000 parts would not suffice; 5MiB to 5GiB.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", env = "ROPEWAY_MULTIPART_CHUNKSIZE", value_parser = part_size)]
+    multipart_chunksize: u64,
+
+    /// Memory for buffers, connections and listings [default: 256MiB, or a quarter of the container's limit if less].
+    #[arg(long, value_name = "SIZE", env = "ROPEWAY_MEMORY", value_parser = parse_size)]
+    memory: Option<u64>,
+
+    /// Cores to use, one thread pinned to each [default: all that the process may use].
+    #[arg(long, value_name = "N", env = "ROPEWAY_CORES", value_parser = clap::value_parser!(u16).range(1..))]
+    cores: Option<u16>,
+
+    /// How files are read and written: by io_uring, by a pool of threads, or by io_uring where the system allows it.
+    #[arg(long, value_enum, default_value_t = IoArg::Auto, env = "ROPEWAY_IO")]
+    io: IoArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IoArg {
+    Auto,
+    Uring,
+    Pool,
+}
+
+fn part_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    match (PART_BYTES_MIN..=PART_BYTES_MAX).contains(&size) {
+        true => Ok(size),
+        false => Err("S3 takes parts from 5MiB to 5GiB".to_owned()),
+    }
+}
+
+/// Runs the command and says how it ended.
+pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
+    start_log(args);
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err(Mistake { text, exit_code }) => {
+            print::err(&format!("error: {text}"));
+            return exit_code.number();
+        }
+    };
+    let mut screen = match Screen::new(args) {
+        Ok(screen) => screen,
+        Err(error) => {
+            print::err(&format!("error: {error}"));
+            return ExitCode::Usage.number();
+        }
+    };
+    match engine::run(&settings, stop, &mut screen) {
+        Ok(summary) => screen.finish(summary),
+        Err(error) => {
+            screen.clear();
+            print::err(&format!("error: {}", print::clean(&error.to_string())));
+            error.exit_code().number()
+        }
+    }
+}
+
+/// Logs go to stderr; warnings and errors alone, unless more is asked for.
+fn start_log(args: &SyncArgs) {
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => "error",
+        (false, 0 | 1) => "warn",
+        (false, 2) => "ropeway=debug,ropeway_io=debug,warn",
+        (false, _) => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROPEWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // Only a second run in the same process finds a logger in place, and that one serves it.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+/// A command line that makes no sense.
+#[derive(Debug)]
+struct Mistake {
+    text: String,
+    exit_code: ExitCode,
+}
+
+fn usage(text: impl Into<String>) -> Mistake {
+    Mistake { text: text.into(), exit_code: ExitCode::Usage }
+}
+
+fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
+    let performance = &args.performance;
+    let available = cores::available().len().max(1);
+    let shards = performance.cores.map_or(available, usize::from);
+    let per_core = |wished: Option<u16>| wished.map_or(WORKERS_PER_SHARD * shards, usize::from);
+    let everything = args.verbose > 1 || args.report.is_some() || args.json;
+    Ok(SyncSettings {
+        source: place(&args.source, SideName::Source, &args.source_side.wishes())?,
+        target: place(&args.target, SideName::Target, &args.target_side.wishes())?,
+        dry_run: args.dry_run,
+        limits: Limits {
+            memory_bytes: performance.memory.unwrap_or_else(memory_default),
+            shards,
+            worker_size: per_core(performance.worker_size),
+            max_parallel_uploads: per_core(performance.max_parallel_uploads),
+            multipart_threshold_bytes: performance.multipart_threshold,
+            part_bytes: performance.multipart_chunksize,
+        },
+        io: match performance.io {
+            IoArg::Auto => IoChoice::Auto,
+            IoArg::Uring => IoChoice::Uring,
+            IoArg::Pool => IoChoice::Pool,
+        },
+        events: Events { transferred: everything || args.verbose > 0, skipped: everything },
+        progress_interval: Duration::from_millis(200),
+    })
+}
+
+/// 256 MiB, or a quarter of what the container may use if that is less.
+fn memory_default() -> u64 {
+    let quarter = probe::memory_limit_bytes().map_or(u64::MAX, |limit| limit / 4);
+    quarter.min(256 << 20)
+}
+
+/// Makes a place of what was typed.
+fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
+    if text.is_empty() {
+        return Err(usage(format!("the {side} is empty; name a path or s3://bucket/prefix")));
+    }
+    let Some(rest) = text.strip_prefix("s3://") else {
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(usage(format!(
+                "`{text}`: `{scheme}://` is not understood; a {side} is a local path or s3://bucket/prefix, and a \
+                 service's address goes to --{side}-endpoint-url"
+            )));
+        }
+        if wishes.endpoint.is_some() {
+            return Err(usage(format!("--{side}-endpoint-url is given, but the {side} `{text}` is a local path")));
+        }
+        return Ok(Place::Local(PathBuf::from(text)));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let bucket = Bucket::parse(bucket).map_err(|error| usage(format!("`{text}`: {error}")))?;
+    let endpoint = wishes.endpoint.map(|url| endpoint(url, side)).transpose()?;
+    let environment = || {
+        let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| std::env::var(name).ok());
+        named.filter(|url| !url.is_empty()).map(|url| self::endpoint(&url, side)).transpose()
+    };
+    let endpoint = match endpoint {
+        Some(endpoint) => Some(endpoint),
+        None => environment()?,
+    };
+    let embedded = matches!(endpoint, Some(EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory));
+    let login = find_login(side, wishes, embedded)?;
+    let endpoint = match endpoint {
+        Some(endpoint) => endpoint,
+        None => EndpointChoice::Service(
+            Endpoint::aws(&login.region).map_err(|error| usage(format!("--{side}-region: {error}")))?,
+        ),
+    };
+    Ok(Place::Bucket(BucketPlace {
+        bucket,
+        prefix: prefix.to_owned(),
+        endpoint,
+        region: login.region,
+        credentials: login.credentials,
+        force_path_style: wishes.force_path_style,
+        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from),
+    }))
+}
+
+fn endpoint(url: &str, side: SideName) -> Result<EndpointChoice, Mistake> {
+    match url.strip_prefix("embedded:") {
+        Some("memory") => Ok(EndpointChoice::EmbeddedMemory),
+        Some("") => Err(usage(format!("--{side}-endpoint-url embedded: needs a directory, or the word `memory`"))),
+        Some(directory) => Ok(EndpointChoice::EmbeddedDirectory(PathBuf::from(directory))),
+        None => Endpoint::parse(url)
+            .map(EndpointChoice::Service)
+            .map_err(|error| usage(format!("--{side}-endpoint-url `{}`: {error}", without_userinfo(url)))),
+    }
+}
+
+/// A URL that may be printed: somebody may have written a secret into it.
+fn without_userinfo(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn find_login(side: SideName, wishes: &SideWishes<'_>, embedded: bool) -> Result<login::Login, Mistake> {
+    let keys = match (wishes.key, wishes.secret) {
+        (Some(key), Some(secret)) => Some((key.to_owned(), secret.to_owned(), wishes.token.map(str::to_owned))),
+        (None, None) if wishes.token.is_none() => None,
+        _ => {
+            return Err(usage(format!(
+                "--{side}-access-key and --{side}-secret-access-key must be given together, and --{side}-session-token \
+                 only with them"
+            )));
+        }
+    };
+    if keys.is_some() && wishes.profile.is_some() {
+        return Err(usage(format!("--{side}-profile and --{side}-access-key exclude each other")));
+    }
+    if wishes.no_sign_request && (keys.is_some() || wishes.profile.is_some()) {
+        return Err(usage(format!("--{side}-no-sign-request excludes keys and profiles")));
+    }
+    let wish = LoginWish {
+        keys,
+        profile: wishes.profile.map(str::to_owned),
+        region: wishes.region.map(str::to_owned),
+        // The built-in server's keys are made up for the run.
+        no_sign_request: wishes.no_sign_request || embedded,
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let file = |path: &PathBuf| match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    login::find(side, &wish, &Surroundings { variable: &variable, file: &file })
+        .map_err(|error| Mistake { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })
+}
+
+/// What the person sees of a run.
+struct Screen {
+    verbose: u8,
+    quiet: bool,
+    json: bool,
+    report: Option<Report>,
+    bar: Option<ProgressBar>,
+    stats: Option<Duration>,
+    next_stats: Duration,
+    failed_shown: u64,
+}
+
+/// The report's file.
+struct Report {
+    path: PathBuf,
+    file: BufWriter<File>,
+    error: Option<std::io::Error>,
+}
+
+/// Failures shown one by one; behind these a count says how many more there are, and the report has them all.
+const FAILURES_SHOWN_MAX: u64 = 1_000;
+
+impl Screen {
+    fn new(args: &SyncArgs) -> Result<Screen, String> {
+        let report = args.report.as_deref().map(Report::create).transpose()?;
+        let lively = std::io::stderr().is_terminal() && !args.quiet && !args.json;
+        let bar = lively.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = "{spinner} {msg}  [{elapsed_precise}]";
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is well formed"));
+            bar
+        });
+        let stats = (!lively && !args.quiet && args.stats > 0).then(|| Duration::from_secs(args.stats));
+        Ok(Screen {
+            verbose: args.verbose,
+            quiet: args.quiet,
+            json: args.json,
+            report,
+            bar,
+            stats,
+            next_stats: stats.unwrap_or_default(),
+            failed_shown: 0,
+        })
+    }
+
+    /// A line that stays, above the bar if there is one.
+    fn line(&self, text: &str) {
+        let text = print::clean(text);
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print::err(&text)),
+            None => print::err(&text),
+        }
+    }
+
+    fn result(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print::out(text)),
+            None => print::out(text),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// The end: the summary to the person, to the report and to whoever reads the exit code.
+    fn finish(mut self, mut summary: Summary) -> u8 {
+        self.clear();
+        if let Some(report) = &mut self.report {
+            report.write(&summary_line(&summary));
+            if let Err(error) = report.close() {
+                print::err(&format!("error: {error}"));
+                if summary.exit_code == ExitCode::Done.number() {
+                    summary.exit_code = ExitCode::Warnings.number();
+                }
+            }
+        }
+        if self.json {
+            print::out(&summary_line(&summary));
+        }
+        if self.failed_shown > FAILURES_SHOWN_MAX {
+            let more = self.failed_shown - FAILURES_SHOWN_MAX;
+            print::err(&format!("... and {more} more failures; --report FILE keeps them all"));
+        }
+        if let Some(EndedEarly::Fatal { error, .. }) = &summary.ended_early {
+            print::err(&format!("error: {}", print::clean(error)));
+        }
+        if !self.quiet {
+            print::err(&summary_text(&summary));
+        }
+        summary.exit_code
+    }
+}
+
+impl Observer for Screen {
+    fn event(&mut self, event: &Event) {
+        if self.json || self.report.is_some() {
+            let line = serde_json::to_string(event).expect("events are plain data");
+            if let Some(report) = &mut self.report {
+                report.write(&line);
+            }
+            if self.json {
+                print::out(&line);
+            }
+        }
+        match event {
+            Event::Planned { key, size_bytes, reason } if !self.json => {
+                let key = print::clean(key);
+                self.result(&format!("would copy {key} ({}, {reason})", show_size(*size_bytes)));
+            }
+            Event::Transferred { key, size_bytes, verified_by, .. } if self.verbose > 0 => {
+                let by = verified_by.map(|by| format!(", verified by {by}")).unwrap_or_default();
+                self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
+            }
+            Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
+            Event::Failed { key, error } => {
+                self.failed_shown += 1;
+                if self.failed_shown <= FAILURES_SHOWN_MAX {
+                    let name = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
+                    self.line(&format!("failed: {name}{error}"));
+                }
+            }
+            Event::Warned { key, reason } if !self.quiet => self.line(&format!("warning: `{key}`: {reason}")),
+            Event::Planned { .. } | Event::Transferred { .. } | Event::Skipped { .. } | Event::Warned { .. } => {}
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let text = || progress_text(progress);
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+            bar.tick();
+        } else if let Some(interval) = self.stats.filter(|_| progress.elapsed >= self.next_stats) {
+            self.next_stats = progress.elapsed + interval;
+            print::err(&text());
+        }
+    }
+
+    fn note(&mut self, level: Note, text: &str) {
+        match level {
+            Note::Detail if self.verbose > 0 => self.line(&format!("note: {text}")),
+            Note::Warning if !self.quiet => self.line(&format!("warning: {text}")),
+            Note::Detail | Note::Warning => {}
+        }
+    }
+}
+
+impl Report {
+    fn create(path: &Path) -> Result<Report, String> {
+        let file = File::create(path)
+            .map_err(|error| format!("the report `{}` cannot be written: {error}", path.display()))?;
+        Ok(Report { path: path.to_owned(), file: BufWriter::new(file), error: None })
+    }
+
+    fn write(&mut self, line: &str) {
+        if self.error.is_none() {
+            self.error = writeln!(self.file, "{line}").err();
+        }
+    }
+
+    /// A report that is not whole is worth an error of its own, but never the run.
+    fn close(&mut self) -> Result<(), String> {
+        let flushed = match self.error.take() {
+            Some(error) => Err(error),
+            None => self.file.flush(),
+        };
+        flushed.map_err(|error| format!("the report `{}` is incomplete: {error}", self.path.display()))
+    }
+}
+
+fn progress_text(progress: &Progress) -> String {
+    let counts = &progress.counts;
+    let seconds = progress.elapsed.as_secs_f64().max(0.001);
+    let rate = counts.moved_bytes as f64 / seconds;
+    let left = counts.planned_bytes.saturating_sub(counts.moved_bytes);
+    let eta = match left {
+        0 => String::new(),
+        _ if rate < 1.0 => String::new(),
+        _ => format!(", {} left", show_duration(left as f64 / rate)),
+    };
+    let failed = if counts.failed_objects > 0 { format!(", {} failed", counts.failed_objects) } else { String::new() };
+    let retries = if counts.retries > 0 { format!(", {} retries", counts.retries) } else { String::new() };
+    format!(
+        "{}{} of {} objects, {} of {}, {}/s, {} skipped{failed}{retries}{eta}",
+        if progress.stopping { "stopping: " } else { "" },
+        counts.transferred_objects,
+        counts.planned_objects,
+        show_size(counts.moved_bytes),
+        show_size(counts.planned_bytes.max(counts.moved_bytes)),
+        show_size(rate as u64),
+        counts.skipped_objects,
+    )
+}
+
+fn show_duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+fn summary_line(summary: &Summary) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        event: &'static str,
+        #[serde(flatten)]
+        summary: &'a Summary,
+    }
+    serde_json::to_string(&Line { event: "summary", summary }).expect("a summary is plain data")
+}
+
+fn summary_text(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let seconds = summary.elapsed_ms as f64 / 1_000.0;
+    let head = match (&summary.ended_early, summary.dry_run) {
+        (Some(EndedEarly::Signal(_)), _) => "stopped: ",
+        (Some(EndedEarly::Fatal { .. }), _) => "ended early: ",
+        (None, true) => "dry run: ",
+        (None, false) => "",
+    };
+    if summary.dry_run {
+        return format!(
+            "{head}{} objects, {} would be copied; {} skipped, {} failed, {} warnings; {seconds:.1} s",
+            counts.planned_objects,
+            show_size(counts.planned_bytes),
+            counts.skipped_objects,
+            counts.failed_objects,
+            counts.warnings,
+        );
+    }
+    let again = match summary.ended_early {
+        Some(_) => "; run the same command again to continue",
+        None => "",
+    };
+    format!(
+        "{head}{} objects, {} transferred; {} verified ({} by checksum, {} by ETag); {} skipped, {} failed, {} warnings; \
+         {} requests, {} retries; {seconds:.1} s{again}",
+        counts.transferred_objects,
+        show_size(counts.transferred_bytes),
+        counts.verified_checksum + counts.verified_etag,
+        counts.verified_checksum,
+        counts.verified_etag,
+        counts.skipped_objects,
+        counts.failed_objects,
+        counts.warnings,
+        counts.requests,
+        counts.retries,
+    )
+}
