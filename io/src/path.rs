@@ -63,7 +63,7 @@ pub struct FileFacts {
 
 impl FileFacts {
     #[cfg(unix)]
-    pub(crate) fn of(metadata: &std::fs::Metadata) -> FileFacts {
+    pub fn of(metadata: &std::fs::Metadata) -> FileFacts {
         use std::os::unix::fs::MetadataExt;
         FileFacts {
             size_bytes: metadata.len(),
@@ -75,7 +75,7 @@ impl FileFacts {
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn of(metadata: &std::fs::Metadata) -> FileFacts {
+    pub fn of(metadata: &std::fs::Metadata) -> FileFacts {
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let modified_ns = match modified.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
