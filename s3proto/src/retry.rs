@@ -143,7 +143,8 @@ mod tests {
             match decide(&policy, class, attempt, elapsed, retry_after.map(Duration::from_secs), dice) {
                 Verdict::Wait(wait) => {
                     prop_assert!(attempt < attempts_max);
-                    prop_assert!(wait <= if retry_after.is_some() { cap * 4 } else { cap });
+                    let wait_max = if retry_after.is_some() { cap * 4 } else { cap };
+                    prop_assert!(wait <= wait_max);
                 }
                 Verdict::GiveUp => {
                     prop_assert!(attempt >= attempts_max || !matches!(class, Class::Retry | Class::Throttle));

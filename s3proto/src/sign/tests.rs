@@ -107,7 +107,7 @@ fn secrets_are_not_shown() {
 #[test]
 fn a_new_region_or_day_takes_a_new_key() {
     let mut signer = example_signer();
-    let mut signed = |signer: &mut Signer, now| {
+    let signed = |signer: &mut Signer, now| {
         let mut parts = parts(Method::GET, "/k", &[HOST]);
         signer.sign(&mut parts, Payload::Empty, now);
         authorization(&parts).to_owned()
