@@ -138,7 +138,8 @@ mod tests {
             dice in any::<f64>(),
         ) {
             let cap = Duration::from_millis(cap_ms);
-            let policy = RetryPolicy { attempts_max, base: Duration::from_millis(base_ms), cap, elapsed_max: Duration::MAX };
+            let base = Duration::from_millis(base_ms);
+            let policy = RetryPolicy { attempts_max, base, cap, elapsed_max: Duration::MAX };
             let elapsed = Duration::from_secs(elapsed.into());
             match decide(&policy, class, attempt, elapsed, retry_after.map(Duration::from_secs), dice) {
                 Verdict::Wait(wait) => {

@@ -280,7 +280,9 @@ pub(crate) fn push_element(out: &mut String, name: &str, text: &str) {
 
 /// Whether XML 1.0 has a form for every character of the text.
 pub(crate) fn is_writable(text: &str) -> bool {
-    !text.chars().any(|character| matches!(character, '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}'))
+    !text.chars().any(|character| {
+        matches!(character, '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}')
+    })
 }
 
 #[cfg(test)]
