@@ -132,6 +132,19 @@ fn signing_again_replaces_what_was_signed_before() {
     assert_eq!(again.headers, fresh.headers);
 }
 
+#[test]
+fn several_values_of_one_name_share_a_line() {
+    let mut several = parts(Method::GET, "/k", &[HOST]);
+    let mut joined = parts(Method::GET, "/k", &[HOST, ("x-amz-meta-a", "2,1,3")]);
+    for value in ["2", "1", "3"] {
+        several.headers.append("x-amz-meta-a", HeaderValue::from_static(value));
+    }
+    for parts in [&mut several, &mut joined] {
+        example_signer().sign(parts, Payload::Empty, EXAMPLE_TIME);
+    }
+    assert_eq!(authorization(&several), authorization(&joined));
+}
+
 /// What AWS's signer says of the same request.
 fn oracle(unsigned: &Parts, token: Option<&str>, payload: Payload, now: i64) -> String {
     let identity = aws_credential_types::Credentials::new("AK", "SK/+=", token.map(str::to_owned), None, "test").into();
