@@ -63,9 +63,9 @@ pub struct ServiceError {
     /// The service's code, empty if it gave none (answers to HEAD have no body).
     pub code: String,
     /// The service's words, or ours about a malformed answer: one line, at most 200 characters, fit for a terminal.
-    pub message: String,
+    pub message: Box<str>,
     /// What the operator of the service wants to hear.
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
     /// Where the bucket is, if the service said so in the alphabet of regions.
     pub region: Option<String>,
     /// How long the service asks to be left alone.
@@ -81,10 +81,10 @@ impl ServiceError {
         let mut error = Self::from_head(status, headers);
         if read_body(&mut error, body).is_err() {
             error.code.clear();
-            error.message = shown(&String::from_utf8_lossy(&body[..body.len().min(1024)]));
+            error.message = shown(&String::from_utf8_lossy(&body[..body.len().min(1024)])).into();
         }
         if error.message.is_empty() {
-            error.message = status.canonical_reason().unwrap_or("no reason given").to_owned();
+            error.message = status.canonical_reason().unwrap_or("no reason given").into();
         }
         error
     }
@@ -94,7 +94,7 @@ impl ServiceError {
     pub fn malformed(status: StatusCode, headers: &HeaderMap, what: impl fmt::Display) -> Self {
         let mut error = Self::from_head(status, headers);
         error.kind = Kind::Malformed;
-        error.message = shown(&what.to_string());
+        error.message = shown(&what.to_string()).into();
         error
     }
 
@@ -104,8 +104,8 @@ impl ServiceError {
             kind: Kind::Refused,
             status: status.as_u16(),
             code: String::new(),
-            message: String::new(),
-            request_id: text(&X_AMZ_REQUEST_ID).map(shown).filter(|id| !id.is_empty()),
+            message: "".into(),
+            request_id: text(&X_AMZ_REQUEST_ID).map(shown).filter(|id| !id.is_empty()).map(String::into_boxed_str),
             region: bucket_region(headers),
             retry_after_seconds: text(&header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()),
             date_unix_seconds: text(&header::DATE).and_then(date::http_to_unix_seconds),
@@ -113,12 +113,10 @@ impl ServiceError {
     }
 
     /// Whether the request may have been carried out although no success was seen, so that the caller has to look.
+    /// A clear refusal and a request to slow down both mean that nothing happened.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        match self.kind {
-            Kind::Malformed => (200..300).contains(&self.status),
-            Kind::Refused => self.status >= 500 || (200..300).contains(&self.status),
-        }
+        self.class() == Class::Retry && (self.status >= 500 || (200..300).contains(&self.status))
     }
 
     /// Whether fresh credentials of the same identity would help, as opposed to others.
@@ -188,11 +186,11 @@ fn read_body(error: &mut ServiceError, body: &[u8]) -> Result<(), XmlError> {
     while let Some(element) = document.child()? {
         match element.name() {
             "Code" => error.code = shown(document.text()?),
-            "Message" => error.message = shown(document.text()?),
+            "Message" => error.message = shown(document.text()?).into(),
             "RequestId" => {
                 let id = shown(document.text()?);
                 if error.request_id.is_none() && !id.is_empty() {
-                    error.request_id = Some(id);
+                    error.request_id = Some(id.into());
                 }
             }
             "Region" => {
@@ -408,14 +406,18 @@ mod tests {
         let error = parsed(502, &[], &page);
         assert_eq!(error.class(), Class::Retry);
         assert!(error.message.chars().count() <= 200 && !error.message.contains('\x1b'));
-        assert_eq!(parsed(404, &[], "").message, "Not Found");
+        assert_eq!(&*parsed(404, &[], "").message, "Not Found");
     }
 
     #[test]
     fn a_malformed_success_may_have_happened() {
         let error = ServiceError::malformed(StatusCode::OK, &HeaderMap::new(), "empty");
         assert_eq!((error.class(), error.is_ambiguous()), (Class::Retry, true));
-        assert!(!parsed(403, &[], &document("AccessDenied")).is_ambiguous());
+        for (status, code) in [(403, "AccessDenied"), (200, "InvalidPart"), (503, "SlowDown"), (400, "RequestTimeout")]
+        {
+            assert!(!parsed(status, &[], &document(code)).is_ambiguous(), "{code}");
+        }
+        assert!(parsed(200, &[], &document("InternalError")).is_ambiguous());
         assert!(parsed(500, &[], "").is_ambiguous());
     }
 

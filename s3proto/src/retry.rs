@@ -138,12 +138,14 @@ mod tests {
             dice in any::<f64>(),
         ) {
             let cap = Duration::from_millis(cap_ms);
-            let policy = RetryPolicy { attempts_max, base: Duration::from_millis(base_ms), cap, elapsed_max: Duration::MAX };
+            let base = Duration::from_millis(base_ms);
+            let policy = RetryPolicy { attempts_max, base, cap, elapsed_max: Duration::MAX };
             let elapsed = Duration::from_secs(elapsed.into());
             match decide(&policy, class, attempt, elapsed, retry_after.map(Duration::from_secs), dice) {
                 Verdict::Wait(wait) => {
                     prop_assert!(attempt < attempts_max);
-                    prop_assert!(wait <= if retry_after.is_some() { cap * 4 } else { cap });
+                    let wait_max = if retry_after.is_some() { cap * 4 } else { cap };
+                    prop_assert!(wait <= wait_max);
                 }
                 Verdict::GiveUp => {
                     prop_assert!(attempt >= attempts_max || !matches!(class, Class::Retry | Class::Throttle));

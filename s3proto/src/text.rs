@@ -80,26 +80,25 @@ pub(crate) fn decode_form(bytes: &mut Vec<u8>) {
 /// Somebody else's words, fit for a terminal or a log: one line, no control character, at most 200 characters.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::new();
-    let mut chars = 0;
-    for character in text.trim().chars() {
+    for (chars, character) in text.trim().chars().enumerate() {
         if chars >= SHOWN_CHARS_MAX - 1 {
             out.push('\u{2026}');
             break;
         }
         match character {
             '\t' | '\r' | '\n' => out.push(' '),
-            // Bidirectional overrides and zero-width characters can make a terminal show another text.
-            control
-                if control.is_control()
-                    || matches!(control, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}') =>
-            {
-                out.push('\u{FFFD}');
-            }
+            unseen if is_unseen(unseen) => out.push('\u{FFFD}'),
             plain => out.push(plain),
         }
-        chars += 1;
     }
     out
+}
+
+/// Control characters, and those without width or that turn the direction of writing, with which a terminal can be
+/// made to show another text.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 #[cfg(test)]

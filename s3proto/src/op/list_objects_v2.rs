@@ -297,7 +297,8 @@ mod tests {
         let last =
             parse("<ListBucketResult><NextContinuationToken>x</NextContinuationToken></ListBucketResult>").unwrap();
         assert_eq!((last.truncated, last.next), (false, None));
-        let empty = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>";
+        let empty = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>\
+            </ListBucketResult>";
         assert_eq!(parse(empty).unwrap().next.as_deref(), Some("x"));
     }
 
@@ -342,7 +343,9 @@ mod tests {
         }
 
         #[test]
-        fn every_key_survives_encoding(keys_in in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..10)) {
+        fn every_key_survives_encoding(
+            keys_in in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..10),
+        ) {
             let mut body = String::from("<ListBucketResult>");
             for key in &keys_in {
                 let mut encoded = String::new();

@@ -1,6 +1,6 @@
 //! The canonical request: the text, the same at both ends, over which a signature is made.
 
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderValue, request::Parts};
 
 use super::{UNSIGNED, X_AMZ_CONTENT_SHA256};
 
@@ -60,27 +60,35 @@ fn write_query(out: &mut String, query: &str) {
     });
 }
 
+/// The headers in the order of their names; several values of one name keep their own order and share a line.
 fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMap) {
-    let names = || headers.keys().map(HeaderName::as_str).filter(|name| !UNTOUCHED.contains(name));
-    with_sorted(names().count(), names(), "", |sorted| {
-        for (index, name) in sorted.iter().enumerate() {
-            if index > 0 {
-                signed_names.push(';');
+    let signed = || headers.iter().filter(|(name, _)| !UNTOUCHED.contains(&name.as_str()));
+    let entries = signed().enumerate().map(|(index, (name, value))| (name.as_str(), index, Some(value)));
+    with_sorted(signed().count(), entries, ("", 0, None), |sorted| {
+        let mut previous = "";
+        for &(name, _, value) in sorted {
+            if name == previous {
+                // The line is still open but for its end.
+                out.pop();
+                out.push(',');
+            } else {
+                if !previous.is_empty() {
+                    signed_names.push(';');
+                }
+                signed_names.push_str(name);
+                out.push_str(name);
+                out.push(':');
             }
-            signed_names.push_str(name);
-            out.push_str(name);
-            for (position, value) in headers.get_all(*name).iter().enumerate() {
-                out.push(if position == 0 { ':' } else { ',' });
-                write_value(out, value);
-            }
+            write_value(out, value.map_or(b"", HeaderValue::as_bytes));
             out.push('\n');
+            previous = name;
         }
     });
 }
 
 /// A value without the blanks around it, and with runs of blanks inside as one.
-fn write_value(out: &mut String, value: &HeaderValue) {
-    let text = String::from_utf8_lossy(value.as_bytes());
+fn write_value(out: &mut String, value: &[u8]) {
+    let text = String::from_utf8_lossy(value);
     for (index, word) in text.split(' ').filter(|word| !word.is_empty()).enumerate() {
         if index > 0 {
             out.push(' ');

@@ -107,7 +107,7 @@ fn secrets_are_not_shown() {
 #[test]
 fn a_new_region_or_day_takes_a_new_key() {
     let mut signer = example_signer();
-    let mut signed = |signer: &mut Signer, now| {
+    let signed = |signer: &mut Signer, now| {
         let mut parts = parts(Method::GET, "/k", &[HOST]);
         signer.sign(&mut parts, Payload::Empty, now);
         authorization(&parts).to_owned()
@@ -130,6 +130,19 @@ fn signing_again_replaces_what_was_signed_before() {
     let mut fresh = parts(Method::GET, "/k", &[HOST]);
     signer.sign(&mut fresh, Payload::Empty, EXAMPLE_TIME + 5);
     assert_eq!(again.headers, fresh.headers);
+}
+
+#[test]
+fn several_values_of_one_name_share_a_line() {
+    let mut several = parts(Method::GET, "/k", &[HOST]);
+    let mut joined = parts(Method::GET, "/k", &[HOST, ("x-amz-meta-a", "2,1,3")]);
+    for value in ["2", "1", "3"] {
+        several.headers.append("x-amz-meta-a", HeaderValue::from_static(value));
+    }
+    for parts in [&mut several, &mut joined] {
+        example_signer().sign(parts, Payload::Empty, EXAMPLE_TIME);
+    }
+    assert_eq!(authorization(&several), authorization(&joined));
 }
 
 /// What AWS's signer says of the same request.
