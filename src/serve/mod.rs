@@ -24,6 +24,8 @@ mod multipart;
 mod receive;
 mod s3;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;

@@ -153,6 +153,10 @@ impl Service {
     fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
         self.open_bucket(bucket)?;
         let page = self.store.list(bucket, query).map_err(refuse)?;
+        let mut names = page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
+        if encoding.is_none() && !names.all(|name| fits_xml(name)) {
+            return Err(s3_error!(NotImplemented, "A key here has no place in XML; ask for encoding-type=url."));
+        }
         let prefixes = page.prefixes.iter();
         Ok(ListedPage {
             contents: page.entries.into_iter().map(|entry| listed(entry, encoding)).collect(),
@@ -349,7 +353,8 @@ impl S3 for Service {
         for object in input.delete.objects {
             let guard = object.e_tag.map_or(Guard::Anything, |etag| Guard::Etag(etag.into_value()));
             match self.store.delete(&input.bucket, &object.key, &guard) {
-                Ok(()) if quiet => {}
+                // A key that has no place in XML cannot be named in the answer, and must not spoil it.
+                Ok(()) if quiet || !fits_xml(&object.key) => {}
                 Ok(()) => deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() }),
                 Err(error) => {
                     let error = refuse(error);
@@ -447,7 +452,7 @@ impl S3 for Service {
         };
         let output = CreateMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
-            key: Some(input.key),
+            key: Some(input.key).filter(|key| fits_xml(key)),
             upload_id: Some(upload.id.clone()),
             checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
             checksum_type: algorithm.map(|_| checksum_type(coverage)),
@@ -532,8 +537,8 @@ impl S3 for Service {
         let object = multipart::assemble(&upload, parts, &named, &expected)?;
         let mut output = CompleteMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
-            key: Some(input.key.clone()),
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            key: Some(input.key.clone()).filter(|key| fits_xml(key)),
+            location: Some(format!("/{}/{}", input.bucket, input.key)).filter(|location| fits_xml(location)),
             e_tag: Some(ETag::Strong(object.record.etag.clone())),
             ..CompleteMultipartUploadOutput::default()
         };
@@ -562,7 +567,7 @@ impl S3 for Service {
             rest.by_ref().take(count_max).map(|part| listed_part(part, upload.algorithm.is_some())).collect();
         Ok(S3Response::new(ListPartsOutput {
             bucket: Some(input.bucket),
-            key: Some(input.key),
+            key: Some(input.key).filter(|key| fits_xml(key)),
             upload_id: Some(input.upload_id),
             part_number_marker: Some(marker),
             max_parts: Some(count_i32(count_max)),
@@ -943,6 +948,13 @@ fn spell(text: &str, encoding: Option<&EncodingType>) -> String {
         }
     }
     spelt
+}
+
+/// Whether XML 1.0 has a way to write this text at all; most control characters have none.
+fn fits_xml(text: &str) -> bool {
+    text.chars().all(
+        |character| !matches!(character, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}'),
+    )
 }
 
 /// A continuation token is the last name shown, in base64 because clients must not make sense of it.
