@@ -249,9 +249,9 @@ mod tests {
         let cases = [
             (Algorithm::Crc32, "y/Q5Jg=="),
             (Algorithm::Crc32c, "4waSgw=="),
-            (Algorithm::Crc64Nvme, "rosUhgp5mYg="),
-            (Algorithm::Sha1, "98O8HYCOBHMq47eZZczDTKeuNEE="),
-            (Algorithm::Sha256, "FeKw08M4kepwjeLgsnfgIYbHHdnQ7chxNhTzknxkejY="),
+            (Algorithm::Crc64Nvme, "rosUhgp5mIg="),
+            (Algorithm::Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
+            (Algorithm::Sha256, "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
         ];
         for (algorithm, expected) in cases {
             assert_eq!(value_of(algorithm, b"123456789"), expected, "{algorithm:?}");
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn an_etag_of_parts_is_the_hash_of_their_hashes() {
         let parts = ["5d41402abc4b2a76b9719d911017c592", "7d793037a0760186574b0282f2f435e7"];
-        assert_eq!(multipart_etag(parts.into_iter()).unwrap(), "065a93ca9c4dd79e7f7a7fd91e5d5afd-2");
+        assert_eq!(multipart_etag(parts.into_iter()).unwrap(), "065947336a2f2a95ba8899f3675c3be6-2");
         assert_eq!(multipart_etag(["no hash"].into_iter()), None);
     }
 

@@ -23,7 +23,11 @@ mod listing;
 mod multipart;
 mod receive;
 mod s3;
+mod spelling;
 mod store;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,14 +36,14 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 use store::Store;
-use tokio::net::TcpListener;
+use tokio::runtime;
 use tokio::sync::watch;
 
 /// Where a server keeps its objects.
@@ -150,24 +154,26 @@ impl Server {
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
         let store = Store::open(&settings.storage)?;
         let service = service(Arc::new(store), &settings);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let listen = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },
+            _ => ServeError::Listen { address: settings.listen, source },
+        };
+        let listener = TcpListener::bind(settings.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let threads = |source| ServeError::Threads { source };
+        let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("ropeway-serve")
             .enable_io()
             .enable_time()
             .build()
-            .map_err(|source| ServeError::Threads { source })?;
-        let listener = runtime.block_on(TcpListener::bind(settings.listen)).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },
-            _ => ServeError::Listen { address: settings.listen, source },
-        })?;
-        let address =
-            listener.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
+            .map_err(threads)?;
         let (stop, stopped) = watch::channel(false);
         let thread = thread::Builder::new()
             .name("ropeway-serve".into())
             .spawn(move || runtime.block_on(accept(listener, service, stopped)))
-            .map_err(|source| ServeError::Threads { source })?;
+            .map_err(threads)?;
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
@@ -262,6 +268,13 @@ fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
 
 /// Accepts connections until told to stop, then waits for those that are still answering.
 async fn accept(listener: TcpListener, service: S3Service, mut stopped: watch::Receiver<bool>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the embedded server cannot wait for connections");
+            return;
+        }
+    };
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     // Objects that come in many chunks are written without gathering them first.

@@ -8,7 +8,9 @@ use super::listing::Query;
 use super::multipart::{self, Expected, Named};
 use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
+use super::spelling::{check_tags, decode_token, fits_xml, parse_tagging, spell, without_transfer_coding};
 use super::store::{Attributes, Entry, Object, Part, Record, Store, StoreError, Upload};
+use super::view::View;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range as ByteRange;
@@ -153,6 +155,10 @@ impl Service {
     fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
         self.open_bucket(bucket)?;
         let page = self.store.list(bucket, query).map_err(refuse)?;
+        let mut names = page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
+        if encoding.is_none() && !names.all(|name| fits_xml(name)) {
+            return Err(s3_error!(NotImplemented, "A key here has no place in XML; ask for encoding-type=url."));
+        }
         let prefixes = page.prefixes.iter();
         Ok(ListedPage {
             contents: page.entries.into_iter().map(|entry| listed(entry, encoding)).collect(),
@@ -212,6 +218,15 @@ impl S3 for Service {
         self.open_bucket(&req.input.bucket)?;
         // No constraint means us-east-1, the region every client takes for granted.
         Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.open_bucket(&req.input.bucket)?;
+        // No status is how S3 says that versions were never kept.
+        Ok(S3Response::new(GetBucketVersioningOutput::default()))
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -349,7 +364,8 @@ impl S3 for Service {
         for object in input.delete.objects {
             let guard = object.e_tag.map_or(Guard::Anything, |etag| Guard::Etag(etag.into_value()));
             match self.store.delete(&input.bucket, &object.key, &guard) {
-                Ok(()) if quiet => {}
+                // A key that has no place in XML cannot be named in the answer, and must not spoil it.
+                Ok(()) if quiet || !fits_xml(&object.key) => {}
                 Ok(()) => deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() }),
                 Err(error) => {
                     let error = refuse(error);
@@ -447,7 +463,7 @@ impl S3 for Service {
         };
         let output = CreateMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
-            key: Some(input.key),
+            key: Some(input.key).filter(|key| fits_xml(key)),
             upload_id: Some(upload.id.clone()),
             checksum_algorithm: algorithm.map(|algorithm| ChecksumAlgorithm::from_static(algorithm.name())),
             checksum_type: algorithm.map(|_| checksum_type(coverage)),
@@ -532,8 +548,8 @@ impl S3 for Service {
         let object = multipart::assemble(&upload, parts, &named, &expected)?;
         let mut output = CompleteMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
-            key: Some(input.key.clone()),
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            key: Some(input.key.clone()).filter(|key| fits_xml(key)),
+            location: Some(format!("/{}/{}", input.bucket, input.key)).filter(|location| fits_xml(location)),
             e_tag: Some(ETag::Strong(object.record.etag.clone())),
             ..CompleteMultipartUploadOutput::default()
         };
@@ -562,7 +578,7 @@ impl S3 for Service {
             rest.by_ref().take(count_max).map(|part| listed_part(part, upload.algorithm.is_some())).collect();
         Ok(S3Response::new(ListPartsOutput {
             bucket: Some(input.bucket),
-            key: Some(input.key),
+            key: Some(input.key).filter(|key| fits_xml(key)),
             upload_id: Some(input.upload_id),
             part_number_marker: Some(marker),
             max_parts: Some(count_i32(count_max)),
@@ -659,69 +675,6 @@ impl S3 for Service {
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
         self.store.set_tags(&req.input.bucket, &req.input.key, Vec::new()).map_err(refuse)?;
         Ok(S3Response::with_status(DeleteObjectTaggingOutput::default(), http::StatusCode::NO_CONTENT))
-    }
-}
-
-/// The part of an object that a read shows.
-struct View {
-    range: ByteRange<u64>,
-    partial: bool,
-    parts_count: Option<i32>,
-    /// Absent where it would not be that of the bytes sent: clients verify what they are told.
-    checksum: Option<Checksum>,
-}
-
-impl View {
-    fn of(record: &Record, range: Option<Range>, part: Option<i32>) -> S3Result<Self> {
-        match (range, part) {
-            (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Range and partNumber cannot be given together.")),
-            (None, None) => Ok(Self {
-                range: 0..record.size_bytes,
-                partial: false,
-                parts_count: None,
-                checksum: record.checksum.clone(),
-            }),
-            (Some(range), None) => match range.check(record.size_bytes) {
-                Ok(range) if !range.is_empty() => Ok(Self { range, partial: true, parts_count: None, checksum: None }),
-                Ok(_) | Err(_) => Err(unsatisfiable(record.size_bytes)),
-            },
-            (None, Some(number)) => Self::of_part(record, number),
-        }
-    }
-
-    fn of_part(record: &Record, number: i32) -> S3Result<Self> {
-        if record.parts.is_empty() && number == 1 {
-            return Ok(Self {
-                range: 0..record.size_bytes,
-                partial: record.size_bytes > 0,
-                parts_count: None,
-                checksum: record.checksum.clone(),
-            });
-        }
-        // Parts are counted from one without gaps once the upload is complete, whatever their numbers were.
-        let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let Some(part) = index.and_then(|index| record.parts.get(index)) else {
-            return Err(unsatisfiable(record.size_bytes));
-        };
-        let start = record.parts.iter().take_while(|other| other.number < part.number).map(|other| other.size_bytes);
-        let start = start.sum();
-        let checksum = record.checksum.as_ref().zip(part.checksum.clone());
-        Ok(Self {
-            range: start..start + part.size_bytes,
-            partial: record.size_bytes > 0,
-            parts_count: Some(count_i32(record.parts.len())),
-            checksum: checksum.map(|(whole, value)| Checksum {
-                algorithm: whole.algorithm,
-                coverage: whole.coverage,
-                value,
-            }),
-        })
-    }
-
-    fn content_range(&self, size_bytes: u64) -> Option<String> {
-        // An empty part would end before it starts.
-        (self.partial && !self.range.is_empty())
-            .then(|| format!("bytes {}-{}/{size_bytes}", self.range.start, self.range.end - 1))
     }
 }
 
@@ -876,16 +829,6 @@ fn refuse(error: StoreError) -> S3Error {
     }
 }
 
-fn unsatisfiable(size_bytes: u64) -> S3Error {
-    let mut error = s3_error!(InvalidRange);
-    let mut headers = http::HeaderMap::new();
-    if let Ok(range) = http::HeaderValue::try_from(format!("bytes */{size_bytes}")) {
-        headers.insert(http::header::CONTENT_RANGE, range);
-    }
-    error.set_headers(headers);
-    error
-}
-
 fn part_number(number: i32) -> S3Result<u16> {
     let valid = u16::try_from(number).ok().filter(|_| (1..=PART_NUMBER_MAX).contains(&number));
     valid.ok_or_else(|| s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive."))
@@ -925,85 +868,6 @@ fn encoding(encoding: Option<EncodingType>) -> S3Result<Option<EncodingType>> {
         }
         valid => Ok(valid),
     }
-}
-
-/// A key as the listing spells it: percent-encoded if the client asked for it, which it must for characters that XML
-/// cannot carry.
-fn spell(text: &str, encoding: Option<&EncodingType>) -> String {
-    if encoding.is_none() {
-        return text.to_owned();
-    }
-    let mut spelt = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/*".contains(&byte) {
-            spelt.push(char::from(byte));
-        } else {
-            spelt.push('%');
-            spelt.push_str(&super::checksums::encode_hex(&[byte]).to_ascii_uppercase());
-        }
-    }
-    spelt
-}
-
-/// A continuation token is the last name shown, in base64 because clients must not make sense of it.
-fn decode_token(token: &str) -> S3Result<String> {
-    let bytes = base64_simd::STANDARD.decode_to_vec(token).ok();
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    text.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
-}
-
-fn parse_tagging(header: Option<&str>) -> S3Result<Vec<(String, String)>> {
-    let Some(header) = header else { return Ok(Vec::new()) };
-    let invalid =
-        || s3_error!(InvalidArgument, "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded.");
-    let word = |text: &str| percent_decode(text).ok_or_else(invalid);
-    let pairs = header.split('&').filter(|pair| !pair.is_empty());
-    let tags = pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((word(key)?, word(value)?))
-        })
-        .collect::<S3Result<Vec<_>>>()?;
-    check_tags(tags)
-}
-
-/// S3's own limits: ten tags, distinct names.
-fn check_tags(tags: Vec<(String, String)>) -> S3Result<Vec<(String, String)>> {
-    const TAGS_MAX: usize = 10;
-    if tags.len() > TAGS_MAX {
-        return Err(s3_error!(InvalidTag, "Object tags cannot be greater than 10"));
-    }
-    let repeated = |(at, (key, _)): (usize, &(String, String))| tags[..at].iter().any(|(other, _)| other == key);
-    if tags.iter().any(|(key, _)| key.is_empty()) || tags.iter().enumerate().any(repeated) {
-        return Err(s3_error!(InvalidTag));
-    }
-    Ok(tags)
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                u8::try_from(digit()? << 4 | digit()?).ok()?
-            }
-            plain => plain,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// `aws-chunked` says how the body travelled, not what it is.
-fn without_transfer_coding(encoding: String) -> Option<String> {
-    let kept: Vec<_> = encoding
-        .split(',')
-        .map(str::trim)
-        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
-        .collect();
-    (!kept.is_empty()).then(|| kept.join(","))
 }
 
 fn storage_class(class: Option<StorageClass>) -> Option<String> {
