@@ -13,7 +13,7 @@ use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
-use crate::transfer::Side;
+use crate::transfer::{Ending, Side};
 
 /// How the two sides are listed.
 #[derive(Debug, Clone)]
@@ -42,7 +42,13 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
         let live = Rc::new(Live { split_wanted: Cell::new(shard.someone_is_hungry()) });
         shard.set_live(Some(live.clone()));
         let token = Rc::new(token);
-        if let Err((side, error)) = sync_range(&shard, range, &live, &token).await {
+        let stop = shard.kit.stop.clone();
+        let synced = tokio::select! {
+            synced = sync_range(&shard, range, &live, &token) => synced,
+            // A page that is on its way changes nothing, so nobody waits for it.
+            () = stop.reached(Ending::Draining) => Ok(()),
+        };
+        if let Err((side, error)) = synced {
             let told = match super::preflight::fatal_listing(side, &error) {
                 Some((text, code)) => Told::Fatal(text, code),
                 None => Told::RangeFailed(format!("listing the {side} failed: {error}")),
@@ -69,9 +75,6 @@ async fn sync_range(
             Step::Need(SideName::Source) => {
                 let page = source.next(&mut problems).await.map_err(|error| (SideName::Source, error))?;
                 report_problems(shard, &mut problems).await;
-                if shard.kit.stop.asked() {
-                    return Ok(());
-                }
                 if let Some(page) = &page {
                     add(&shard.tally.source_listed, page.rows.len() as u64);
                     give_tail(shard, &mut range, live, &mut cutting, &mut source, &mut target, page);

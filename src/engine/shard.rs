@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,6 +49,16 @@ pub(super) enum Work {
     Actions(VecDeque<Action>, Token),
     /// Parts of somebody else's large object.
     Parts(PartsJob, Token),
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Range(..) => f.write_str("a key range"),
+            Work::Actions(actions, _) => write!(f, "{} actions", actions.len()),
+            Work::Parts(job, _) => write!(f, "{} parts", job.len()),
+        }
+    }
 }
 
 /// A piece of work that the run waits for.
@@ -227,6 +238,7 @@ impl Shard {
                 self.share();
             }
             Message::Work(work) => {
+                tracing::debug!(shard = self.id, work = %work, "took over work");
                 self.asked_for_work.set(false);
                 self.accept(work, tasks);
             }
@@ -491,6 +503,7 @@ impl Shard {
         }
         let kept = queue.len() - number;
         let actions = queue.split_off(kept).into_iter().map(|queued| queued.action).collect();
+        self.queue_changed.notify_one();
         Some(Work::Actions(actions, Token::new(&self.outstanding)))
     }
 
