@@ -39,7 +39,7 @@ impl Live {
 /// Lists one range after the other until the run ends.
 pub(super) async fn list_ranges(shard: Rc<Shard>) {
     while let Some((range, token)) = shard.next_range().await {
-        let live = Rc::new(Live { split_wanted: Cell::new(shard.someone_is_hungry()) });
+        let live = Rc::new(Live { split_wanted: Cell::new(false) });
         shard.set_live(Some(live.clone()));
         let token = Rc::new(token);
         let stop = shard.kit.stop.clone();
@@ -217,7 +217,7 @@ impl Drop for Cutting {
     }
 }
 
-/// Between two pages: if someone is idle, cuts off the tail of the range and gives it away. A directory is cut at once; in
+/// Between two pages: if someone has asked for work, cuts off the tail of the range and offers it. A directory is cut at once; in
 /// a bucket the cut is looked for while listing goes on, and used if the listing has not come so far.
 fn give_tail(
     shard: &Rc<Shard>,
@@ -231,8 +231,11 @@ fn give_tail(
     let Some(last) = page.last_key().filter(|last| !range.is_past(last)) else { return };
     let cut = match (&*source, &shard.kit.source) {
         (Listing::Local(listing), _) => {
-            let wanted = live.split_wanted.replace(false) && shard.someone_is_hungry();
-            if wanted { listing.split_key().map(Vec::into_boxed_slice) } else { None }
+            if live.split_wanted.replace(false) {
+                listing.split_key().map(Vec::into_boxed_slice)
+            } else {
+                None
+            }
         }
         (Listing::Bucket(_), Side::Bucket(side)) => match cutting {
             Some(found) if found.task.is_finished() => {
@@ -258,7 +261,7 @@ fn give_tail(
         }
     }
     let tail = KeyRange { after: Some(cut.clone()), through: range.through.replace(cut) };
-    shard.give_range(tail);
+    shard.offer_range(tail);
 }
 
 fn look_for_cut(client: Rc<client::Client>, prefix: Rc<str>, left: KeyRange) -> Cutting {

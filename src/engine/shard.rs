@@ -5,7 +5,8 @@
 //! work that crosses holds a [`Token`]; the run is over when no token is left.
 //!
 //! An idle shard says [`Message::Hungry`] to all others, once. A busy one remembers who is hungry and gives, in this order,
-//! parts of a large object, half of its waiting actions, or the tail of the key range it is listing.
+//! parts of a large object, the tail of the key range it is listing once that is cut off, or half
+//! of its waiting actions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -235,6 +236,10 @@ impl Shard {
                     hungry.push(peer);
                 }
                 drop(hungry);
+                // Whatever is given now, the tail of the range keeps a shard busy for longer.
+                if let Some(live) = self.live.borrow().as_deref().filter(|_| self.ranges_waiting.borrow().is_empty()) {
+                    live.want_split();
+                }
                 self.share();
             }
             Message::Work(work) => {
@@ -466,35 +471,23 @@ impl Shard {
             let Some(peer) = self.hungry.borrow_mut().pop() else { return };
             match self.spare_work() {
                 Some(work) => self.send(peer, Message::Work(work)),
-                None => {
-                    self.hungry.borrow_mut().push(peer);
-                    // The tail of the range follows when a cut is found; then it is offered to whoever is hungry.
-                    if let Some(live) = &*self.live.borrow() {
-                        live.want_split();
-                    }
-                    return;
-                }
+                None => return self.hungry.borrow_mut().push(peer),
             }
         }
     }
 
-    /// Gives the tail of the live range to an idle shard, or keeps it if none is left.
-    pub(super) fn give_range(&self, range: KeyRange) {
-        let token = Token::new(&self.outstanding);
-        match self.hungry.borrow_mut().pop() {
-            Some(peer) => self.send(peer, Message::Work(Work::Range(range, token))),
-            None => self.own_range(range, token),
-        }
-    }
-
-    /// Whether another shard waits for work.
-    pub(super) fn someone_is_hungry(&self) -> bool {
-        !self.hungry.borrow().is_empty()
+    /// Offers the tail of the live range to the next shard that has nothing to do, which may turn out to be this one.
+    pub(super) fn offer_range(&self, range: KeyRange) {
+        self.own_range(range, Token::new(&self.outstanding));
+        self.share();
     }
 
     fn spare_work(&self) -> Option<Work> {
         if let Some(job) = self.kit.board.give() {
             return Some(Work::Parts(job, Token::new(&self.outstanding)));
+        }
+        if let Some((range, token)) = self.ranges_waiting.borrow_mut().pop_back() {
+            return Some(Work::Range(range, token));
         }
         let mut queue = self.queue.borrow_mut();
         let number = (queue.len() / 2).min(ACTIONS_GIVEN_MAX);
