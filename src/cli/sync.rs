@@ -19,7 +19,7 @@ use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
 use crate::report::{EndedEarly, Event, Note, Observer, Progress, Summary};
-use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Place, SyncSettings, WORKERS_PER_SHARD};
+use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD};
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
 /// Copy what is new or different from SOURCE to TARGET.
@@ -79,6 +79,9 @@ pub(super) struct SyncArgs {
 
     #[command(flatten)]
     performance: PerformanceArgs,
+
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
 macro_rules! side_args {
@@ -210,6 +213,37 @@ struct PerformanceArgs {
     io: IoArg,
 }
 
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Retries and timeouts")]
+struct PatienceArgs {
+    /// Tries of each request, the first one included.
+    #[arg(long, value_name = "N", default_value_t = 10, env = "ROPEWAY_AWS_MAX_ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..))]
+    aws_max_attempts: u32,
+
+    /// The longest wait before the second try; it doubles with each, and a random part of it is waited.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100, env = "ROPEWAY_INITIAL_BACKOFF_MILLISECONDS")]
+    initial_backoff_milliseconds: u64,
+
+    /// How long opening a connection may take, for each address tried.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 3_100, env = "ROPEWAY_CONNECT_TIMEOUT_MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    connect_timeout_milliseconds: u64,
+
+    /// How long a service may be silent while an answer is due [default: 60000 before its first byte, 30000 within it].
+    #[arg(long, value_name = "MILLISECONDS", env = "ROPEWAY_READ_TIMEOUT_MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    read_timeout_milliseconds: Option<u64>,
+}
+
+impl PatienceArgs {
+    fn patience(&self) -> Patience {
+        Patience {
+            attempts_max: self.aws_max_attempts,
+            initial_backoff: Duration::from_millis(self.initial_backoff_milliseconds),
+            connect_timeout: Duration::from_millis(self.connect_timeout_milliseconds),
+            read_timeout: self.read_timeout_milliseconds.map(Duration::from_millis),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum IoArg {
     Auto,
@@ -299,6 +333,7 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             multipart_threshold_bytes: performance.multipart_threshold,
             part_bytes: performance.multipart_chunksize,
         },
+        patience: args.patience.patience(),
         io: match performance.io {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
