@@ -63,7 +63,8 @@ fn run_retry(patience: &Patience) -> RetryPolicy {
         attempts_max: patience.attempts_max,
         base: patience.initial_backoff,
         cap: Duration::from_secs(20),
-        elapsed_max: Duration::from_secs(120),
+        // The tries bound the waiting; this bounds tries that are slow themselves, such as parts of gigabytes.
+        elapsed_max: Duration::from_secs(1_800),
     }
 }
 

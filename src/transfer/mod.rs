@@ -5,17 +5,20 @@
 //! time ([`board`]), and at the end the parts' hashes are combined and compared with both sides' word before the object
 //! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
 //!
-//! `side` is what a source or a target can do, `small` and `large` are the two ways, `verify` knows what proves an object,
-//! `part` is the arithmetic.
+//! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
+//! and completes an upload; `verify` knows what proves an object; `part` is the arithmetic.
 
 pub mod board;
+mod carry;
 mod error;
 mod large;
 mod metadata;
+mod multipart;
 pub mod part;
 mod side;
 mod small;
 mod stop;
+mod turnstile;
 mod verify;
 
 use std::cell::Cell;
