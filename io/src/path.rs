@@ -62,6 +62,7 @@ pub struct FileFacts {
 }
 
 impl FileFacts {
+    /// The facts in the metadata that std gives.
     #[cfg(unix)]
     pub fn of(metadata: &std::fs::Metadata) -> FileFacts {
         use std::os::unix::fs::MetadataExt;
