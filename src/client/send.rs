@@ -93,12 +93,13 @@ impl Client {
         self.requests.set(self.requests.get() + 1);
         let answer = connection.sender.send_request(hyper::Request::from_parts(head, body));
         let answer = match tokio::time::timeout(self.settings.timeouts.first_byte, answer).await {
-            Ok(answer) => answer.map_err(|e| describe(&e)),
-            Err(_) => Err(format!("nothing came for {} s", self.settings.timeouts.first_byte.as_secs_f64())),
+            Ok(answer) => answer.map_err(|e| (describe(&e), connection.used)),
+            // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
+            Err(_) => Err((format!("nothing came for {} s", self.settings.timeouts.first_byte.as_secs_f64()), false)),
         };
-        let answer: Response<Incoming> = answer.map_err(|detail| {
+        let answer: Response<Incoming> = answer.map_err(|(detail, stale)| {
             let endpoint = self.connections.peer.name();
-            Failure::Transport { phase: Phase::FirstByte, endpoint, detail, stale: connection.used }
+            Failure::Transport { phase: Phase::FirstByte, endpoint, detail, stale }
         })?;
         let (head, incoming) = answer.into_parts();
         let frames = Frames::new(incoming, &self.connections.peer);

@@ -82,6 +82,16 @@ impl Error {
         }
     }
 
+    /// What it comes to when starting over did not help: an object that is replaced each time is a source that changes.
+    pub(super) fn after_restarts(self) -> Error {
+        match self {
+            Error::Client(SideName::Source, error) if error.class() == Class::Conflict => {
+                Error::Changed(error.to_string())
+            }
+            other => other,
+        }
+    }
+
     /// Whether nothing else will succeed either, so that the run should end with this one message.
     pub fn ends_the_run(&self) -> bool {
         match self {

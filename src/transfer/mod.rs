@@ -126,7 +126,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
             }
-            result => return result.map(Done::Transferred),
+            result => return result.map(Done::Transferred).map_err(Error::after_restarts),
         }
     }
 }

@@ -76,9 +76,9 @@ pub(super) async fn complete(
     Ok(Acknowledged { etag, proof })
 }
 
-/// The answer to a completion was lost, or says that there is no such upload, as it does when an earlier try got through.
-/// The object that stands there now is ours if it carries our token and has our length (reliability.md P07); it is never
-/// assumed to be.
+/// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
+/// got through. The object that stands there now is ours if it carries our token and has our length (reliability.md P07); it
+/// is never assumed to be.
 async fn reconcile(
     side: &BucketSide,
     key: &Key,
@@ -86,7 +86,10 @@ async fn reconcile(
     size_bytes: u64,
     error: client::Error,
 ) -> Result<Uploaded, Error> {
-    let lost = error.code() == Some("NoSuchUpload") || !matches!(error.failure, Failure::Service(_));
+    let lost = match &error.failure {
+        Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
+        Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => true,
+    };
     if !lost {
         return Err(Error::target(error));
     }

@@ -155,10 +155,12 @@ fn same_md5(ours: [u8; 16], theirs: [u8; 16]) -> Result<Proof, Error> {
     Err(Error::Mismatch(format!("the content's MD5 is {ours}, the service's ETag says {theirs}")))
 }
 
-/// Compares the ETag that an uploaded object or part was given with the MD5 of what was sent.
+/// Compares the ETag that an uploaded object or part was given with the MD5 of what was sent. Every service gives one: an
+/// answer without it is somebody else's, a proxy's for instance (reliability.md P33).
 pub(super) fn same_etag(ours: [u8; 16], theirs: Option<&ETag>) -> Result<Proof, Error> {
     match theirs.map(ETag::class) {
         Some(ETagClass::Md5(theirs)) => same_md5(ours, theirs),
-        Some(ETagClass::Multipart { .. } | ETagClass::Opaque) | None => Ok(Proof::None(Unproven::NoChecksum)),
+        Some(ETagClass::Multipart { .. } | ETagClass::Opaque) => Ok(Proof::None(Unproven::NoChecksum)),
+        None => Err(Error::Mismatch("the service acknowledged it without an ETag".to_owned())),
     }
 }

@@ -37,6 +37,19 @@ impl Server {
         Server::with(ServeSettings::new(storage))
     }
 
+    /// A server that runs elsewhere and takes any keys.
+    pub fn elsewhere(name: &str, endpoint: String) -> Server {
+        let (access_key, secret_key) = ("test-key".to_owned(), "test-secret-of-some-length".to_owned());
+        Server {
+            endpoint,
+            access_key,
+            secret_key,
+            region: "us-east-1".to_owned(),
+            name: name.to_owned(),
+            embedded: None,
+        }
+    }
+
     /// The embedded server with other settings.
     pub fn with(mut settings: ServeSettings) -> Server {
         let (access_key, secret_key) = ("test-key".to_owned(), "test-secret-of-some-length".to_owned());

@@ -82,9 +82,17 @@ pub(super) fn crc64nvme(headers: &HeaderMap) -> Option<Crc64Nvme> {
     Crc64Nvme::parse_base64(header_text(headers, &X_AMZ_CHECKSUM_CRC64NVME)?)
 }
 
-/// The answer of an operation whose success is told by the status alone.
+/// The answer of an operation whose success is told by the status. Such an answer has no body, but some services say 200
+/// and put an `Error` document under it, which is that error.
 pub(super) fn expect_success(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), ServiceError> {
-    if status.is_success() { Ok(()) } else { Err(ServiceError::parse(status, headers, body)) }
+    if status.is_success() && (body.is_empty() || !is_error_document(body)) {
+        return Ok(());
+    }
+    Err(ServiceError::parse(status, headers, body))
+}
+
+fn is_error_document(body: &[u8]) -> bool {
+    Document::open(body).and_then(|mut document| document.root("Error")).is_ok()
 }
 
 /// The answer of an operation whose success is told by a document with the given root. A status of 200 was sent
@@ -96,7 +104,9 @@ pub(super) fn expect_document<T>(
     root: &'static str,
     read: impl FnOnce(&mut Document<'_>) -> Result<T, XmlError>,
 ) -> Result<T, ServiceError> {
-    expect_success(status, headers, body)?;
+    if !status.is_success() {
+        return Err(ServiceError::parse(status, headers, body));
+    }
     let outcome = Document::open(body).and_then(|mut document| {
         document.root(root)?;
         read(&mut document)

@@ -110,5 +110,7 @@ mod tests {
         let body = b"<Error><Code>SlowDown</Code><Message>m</Message></Error>";
         let error = PutObject::parse(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), body).unwrap_err();
         assert_eq!(error.class(), Class::Throttle);
+        let error = PutObject::parse(StatusCode::OK, &answer, body).unwrap_err();
+        assert_eq!(error.class(), Class::Throttle);
     }
 }
