@@ -5,9 +5,12 @@
 #![expect(dead_code, unreachable_pub, reason = "each suite is a crate of its own and uses its own share of this")]
 
 pub mod cmd;
+pub mod raw;
+pub mod relay;
 pub mod server;
 pub mod tree;
 
 pub use cmd::{Cmd, Output};
+pub use relay::Relay;
 pub use server::Server;
 pub use tree::Tree;
