@@ -19,6 +19,8 @@ pub struct SyncSettings {
     pub dry_run: bool,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
+    /// How long is waited, and how often tried again.
+    pub patience: Patience,
     /// Which file backend to use.
     pub io: IoChoice,
     /// Which of the things that happen to single objects are reported.
@@ -104,6 +106,30 @@ impl Default for Limits {
             max_parallel_uploads: WORKERS_PER_SHARD,
             multipart_threshold_bytes: 8 << 20,
             part_bytes: 8 << 20,
+        }
+    }
+}
+
+/// How long a service is waited for, and how often a request is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Tries of one request in all, the first one included.
+    pub attempts_max: u32,
+    /// The longest wait after the first failure; it doubles with each.
+    pub initial_backoff: Duration,
+    /// For TCP, and for TLS, per address tried.
+    pub connect_timeout: Duration,
+    /// Without a byte from the service while one is due. None is what the client thinks right for each phase.
+    pub read_timeout: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            attempts_max: 10,
+            initial_backoff: Duration::from_millis(100),
+            connect_timeout: Duration::from_millis(3_100),
+            read_timeout: None,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
 use crate::report::{EndedEarly, Event, Note, Observer, Progress, Summary};
-use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Place, SyncSettings, WORKERS_PER_SHARD};
+use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD};
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
 /// Copy what is new or different from SOURCE to TARGET.
@@ -79,6 +79,9 @@ pub(super) struct SyncArgs {
 
     #[command(flatten)]
     performance: PerformanceArgs,
+
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
 macro_rules! side_args {
@@ -210,6 +213,37 @@ struct PerformanceArgs {
     io: IoArg,
 }
 
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Retries and timeouts")]
+struct PatienceArgs {
+    /// Tries of each request, the first one included.
+    #[arg(long, value_name = "N", default_value_t = 10, env = "ROPEWAY_AWS_MAX_ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..))]
+    aws_max_attempts: u32,
+
+    /// The longest wait before the second try; it doubles with each, and a random part of it is waited.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100, env = "ROPEWAY_INITIAL_BACKOFF_MILLISECONDS")]
+    initial_backoff_milliseconds: u64,
+
+    /// How long opening a connection may take, for each address tried.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 3_100, env = "ROPEWAY_CONNECT_TIMEOUT_MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    connect_timeout_milliseconds: u64,
+
+    /// How long a service may be silent while an answer is due [default: 60000 before its first byte, 30000 within it].
+    #[arg(long, value_name = "MILLISECONDS", env = "ROPEWAY_READ_TIMEOUT_MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    read_timeout_milliseconds: Option<u64>,
+}
+
+impl PatienceArgs {
+    fn patience(&self) -> Patience {
+        Patience {
+            attempts_max: self.aws_max_attempts,
+            initial_backoff: Duration::from_millis(self.initial_backoff_milliseconds),
+            connect_timeout: Duration::from_millis(self.connect_timeout_milliseconds),
+            read_timeout: self.read_timeout_milliseconds.map(Duration::from_millis),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum IoArg {
     Auto,
@@ -255,9 +289,9 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
 /// Logs go to stderr; warnings and errors alone, unless more is asked for.
 fn start_log(args: &SyncArgs) {
     let level = match (args.quiet, args.verbose) {
-        (true, _) => "error",
-        (false, 0 | 1) => "warn",
-        (false, 2) => "ropeway=debug,ropeway_io=debug,warn",
+        (true, _) => "error,s3s=off",
+        (false, 0 | 1) => "warn,s3s=off",
+        (false, 2) => "ropeway=debug,ropeway_io=debug,warn,s3s=off",
         (false, _) => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROPEWAY_LOG")
@@ -299,6 +333,7 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             multipart_threshold_bytes: performance.multipart_threshold,
             part_bytes: performance.multipart_chunksize,
         },
+        patience: args.patience.patience(),
         io: match performance.io {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
@@ -425,6 +460,7 @@ struct Screen {
     stats: Option<Duration>,
     next_stats: Duration,
     failed_shown: u64,
+    warned_shown: u64,
 }
 
 /// The report's file.
@@ -434,8 +470,9 @@ struct Report {
     error: Option<std::io::Error>,
 }
 
-/// Failures shown one by one; behind these a count says how many more there are, and the report has them all.
-const FAILURES_SHOWN_MAX: u64 = 1_000;
+/// Failures, and warnings, shown one by one; behind these a count says how many more there are, and the report has them
+/// all.
+const SHOWN_MAX: u64 = 1_000;
 
 impl Screen {
     fn new(args: &SyncArgs) -> Result<Screen, String> {
@@ -457,6 +494,7 @@ impl Screen {
             stats,
             next_stats: stats.unwrap_or_default(),
             failed_shown: 0,
+            warned_shown: 0,
         })
     }
 
@@ -497,9 +535,10 @@ impl Screen {
         if self.json {
             print::out(&summary_line(&summary));
         }
-        if self.failed_shown > FAILURES_SHOWN_MAX {
-            let more = self.failed_shown - FAILURES_SHOWN_MAX;
-            print::err(&format!("... and {more} more failures; --report FILE keeps them all"));
+        for (shown, what) in [(self.failed_shown, "failures"), (self.warned_shown, "warnings")] {
+            if let Some(more) = shown.checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+                print::err(&format!("... and {more} more {what}; --report FILE keeps them all"));
+            }
         }
         if let Some(EndedEarly::Fatal { error, .. }) = &summary.ended_early {
             print::err(&format!("error: {}", print::clean(error)));
@@ -534,12 +573,17 @@ impl Observer for Screen {
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
             Event::Failed { key, error } => {
                 self.failed_shown += 1;
-                if self.failed_shown <= FAILURES_SHOWN_MAX {
+                if self.failed_shown <= SHOWN_MAX {
                     let name = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
                     self.line(&format!("failed: {name}{error}"));
                 }
             }
-            Event::Warned { key, reason } if !self.quiet => self.line(&format!("warning: `{key}`: {reason}")),
+            Event::Warned { key, reason } if !self.quiet => {
+                self.warned_shown += 1;
+                if self.warned_shown <= SHOWN_MAX {
+                    self.line(&format!("warning: `{key}`: {reason}"));
+                }
+            }
             Event::Planned { .. } | Event::Transferred { .. } | Event::Skipped { .. } | Event::Warned { .. } => {}
         }
     }

@@ -62,7 +62,11 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { connect: Duration::from_secs(5), first_byte: Duration::from_secs(60), idle: Duration::from_secs(30) }
+        Timeouts {
+            connect: Duration::from_millis(3_100),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::ExitCode;
 use crate::listing;
 use crate::plan::compare::Direction;
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Place, SyncSettings};
+use crate::settings::{BucketPlace, EndpointChoice, Patience, Place, SyncSettings};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -48,26 +48,39 @@ enum ReadySide {
 }
 
 /// While a side is looked at, nobody waits long for one that is not there.
-const PREFLIGHT_RETRY: RetryPolicy = RetryPolicy {
-    attempts_max: 3,
-    base: Duration::from_millis(200),
-    cap: Duration::from_secs(2),
-    elapsed_max: Duration::from_secs(15),
-};
+fn preflight_retry(run: RetryPolicy) -> RetryPolicy {
+    RetryPolicy {
+        attempts_max: run.attempts_max.min(3),
+        base: run.base.saturating_mul(2),
+        cap: Duration::from_secs(2),
+        elapsed_max: Duration::from_secs(15),
+    }
+}
 
 /// Once the transfer is under way, a service gets the time to recover.
-const RUN_RETRY: RetryPolicy = RetryPolicy {
-    attempts_max: 8,
-    base: Duration::from_millis(100),
-    cap: Duration::from_secs(20),
-    elapsed_max: Duration::from_secs(120),
-};
+fn run_retry(patience: &Patience) -> RetryPolicy {
+    RetryPolicy {
+        attempts_max: patience.attempts_max,
+        base: patience.initial_backoff,
+        cap: Duration::from_secs(20),
+        elapsed_max: Duration::from_secs(120),
+    }
+}
+
+fn timeouts(patience: &Patience) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        connect: patience.connect_timeout,
+        first_byte: patience.read_timeout.unwrap_or(default.first_byte),
+        idle: patience.read_timeout.unwrap_or(default.idle),
+    }
+}
 
 /// Looks at both sides.
 pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     refuse_overlap(&settings.source, &settings.target)?;
     let mut servers = Embedded { dry_run: settings.dry_run, ..Embedded::default() };
-    let (source, single) = look_at_source(&settings.source, &mut servers).await?;
+    let (source, single) = look_at_source(settings, &mut servers).await?;
     let (target, target_absent) = look_at_target(settings, &mut servers).await?;
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
@@ -109,17 +122,20 @@ impl ReadySide {
     }
 }
 
-async fn look_at_source(place: &Place, servers: &mut Embedded) -> Result<(ReadySide, Option<Entry>), Refusal> {
-    match place {
+async fn look_at_source(
+    settings: &SyncSettings,
+    servers: &mut Embedded,
+) -> Result<(ReadySide, Option<Entry>), Refusal> {
+    match &settings.source {
         Place::Local(path) => look_at_local_source(path),
         Place::Bucket(place) => {
-            let settings = reach(place, SideName::Source, servers)?;
-            let (settings, single) = look_at_bucket_source(place, settings).await?;
+            let reached = reach(place, SideName::Source, &settings.patience, servers)?;
+            let (reached, single) = look_at_bucket_source(place, reached).await?;
             let prefix = match &single {
                 Some(entry) => place.prefix[..place.prefix.len() - entry.key.len()].to_owned(),
                 None => place.prefix.clone(),
             };
-            Ok((ReadySide::Bucket(Box::new(settings), prefix), single))
+            Ok((ReadySide::Bucket(Box::new(reached), prefix), single))
         }
     }
 }
@@ -184,7 +200,7 @@ async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Resu
     match &settings.target {
         Place::Local(path) => look_at_local_target(path, settings.dry_run),
         Place::Bucket(place) => {
-            let reached = reach(place, SideName::Target, servers)?;
+            let reached = reach(place, SideName::Target, &settings.patience, servers)?;
             let (reached, _) = greet(place, SideName::Target, reached).await?;
             Ok((ReadySide::Bucket(Box::new(reached), place.prefix.clone()), false))
         }
@@ -272,7 +288,12 @@ impl Embedded {
 }
 
 /// Everything needed to talk to a bucket, before anything was said.
-fn reach(place: &BucketPlace, side: SideName, servers: &mut Embedded) -> Result<ClientSettings, Refusal> {
+fn reach(
+    place: &BucketPlace,
+    side: SideName,
+    patience: &Patience,
+    servers: &mut Embedded,
+) -> Result<ClientSettings, Refusal> {
     let endpoint = servers.start(&place.endpoint, side)?;
     let credentials = match place.endpoint {
         EndpointChoice::Service(_) => place.credentials.clone(),
@@ -294,8 +315,8 @@ fn reach(place: &BucketPlace, side: SideName, servers: &mut Embedded) -> Result<
         credentials,
         region: place.region.clone(),
         tls,
-        retry: RUN_RETRY,
-        timeouts: Timeouts::default(),
+        retry: run_retry(patience),
+        timeouts: timeouts(patience),
         abilities: Arc::default(),
     })
 }
@@ -306,7 +327,7 @@ async fn greet(
     side: SideName,
     settings: ClientSettings,
 ) -> Result<(ClientSettings, Client), Refusal> {
-    let client = Client::new(ClientSettings { retry: PREFLIGHT_RETRY, ..settings.clone() });
+    let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..settings.clone() });
     match client.list(&place.prefix, None, None, 1).await {
         Ok(_) => Ok((ClientSettings { region: client.region(), ..settings }, client)),
         Err(error) => Err(refuse_bucket(place, side, &error)),

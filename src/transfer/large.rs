@@ -88,8 +88,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves one object in parts.
 pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -> Result<Receipt, Error> {
-    let about = examine(kit, entry, &mut source).await?;
-    let (attached, unfinished) = begin(kit, entry, source, &about).await?;
+    let about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
+    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &about)).await?;
     match carry(kit, &attached).await.and_then(|parts| check(&attached, &about, parts)) {
         Ok((parts, read)) => {
             let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
@@ -510,7 +510,8 @@ async fn finish(
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            match complete(side, &key, &upload_id, &token, size_bytes, crc, parts).await {
+            let completed = complete(side, &key, &upload_id, &token, size_bytes, crc, parts);
+            match kit.stop.or_abandon(completed).await {
                 Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
                 Err(error) => {
                     give_up(kit, Unfinished::Upload { key, upload_id, token }).await;

@@ -109,7 +109,7 @@ const STARTS_MAX: u32 = 3;
 pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
     let entry = &action.entry;
     if let Reason::UnlessStoredTimeIs(file_ns) = action.reason
-        && stored_time(kit, entry).await? == Some(file_ns)
+        && kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns)
     {
         return Ok(Done::Skipped);
     }
@@ -130,7 +130,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
 
 /// Looks at the source as it is now and chooses the way.
 async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Error> {
-    let source = kit.source.open(entry, fresh).await?;
+    let source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
     let size_bytes = source.size_bytes;
     if size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes {
         kit.stop.or_abandon(small::transfer(kit, entry, source)).await
