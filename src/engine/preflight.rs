@@ -80,7 +80,7 @@ fn timeouts(patience: &Patience) -> Timeouts {
 /// Looks at both sides.
 pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     refuse_overlap(&settings.source, &settings.target)?;
-    let mut servers = Embedded::default();
+    let mut servers = Embedded { dry_run: settings.dry_run, ..Embedded::default() };
     let (source, single) = look_at_source(settings, &mut servers).await?;
     let (target, target_absent) = look_at_target(settings, &mut servers).await?;
     let direction = match (&source, &target) {
@@ -249,15 +249,24 @@ struct Embedded {
     running: Vec<(EndpointChoice, Endpoint)>,
     /// Nobody else is to talk to a server that lives for one run.
     secret: Option<(String, String)>,
+    /// Nothing may be made.
+    dry_run: bool,
 }
 
 impl Embedded {
-    fn start(&mut self, choice: &EndpointChoice) -> Result<Endpoint, Refusal> {
-        if let Some((_, endpoint)) = self.running.iter().find(|(running, _)| running == choice) {
+    fn start(&mut self, choice: &EndpointChoice, side: SideName) -> Result<Endpoint, Refusal> {
+        if let Some((_, endpoint)) = self.running.iter().find(|(running, _)| same_service(running, choice)) {
             return Ok(endpoint.clone());
         }
         let storage = match choice {
             EndpointChoice::Service(endpoint) => return Ok(endpoint.clone()),
+            EndpointChoice::EmbeddedDirectory(directory) if side == SideName::Source && !directory.is_dir() => {
+                let text =
+                    format!("the source's embedded store `{}` is not there; check the path", directory.display());
+                return Err(Refusal { text, exit_code: ExitCode::Unreachable });
+            }
+            // An empty store is all that a dry run would find there.
+            EndpointChoice::EmbeddedDirectory(directory) if self.dry_run && !directory.exists() => Storage::Memory,
             EndpointChoice::EmbeddedDirectory(directory) => Storage::Directory(directory.clone()),
             EndpointChoice::EmbeddedMemory => Storage::Memory,
         };
@@ -286,7 +295,7 @@ fn reach(
     patience: &Patience,
     servers: &mut Embedded,
 ) -> Result<ClientSettings, Refusal> {
-    let endpoint = servers.start(&place.endpoint)?;
+    let endpoint = servers.start(&place.endpoint, side)?;
     let credentials = match place.endpoint {
         EndpointChoice::Service(_) => place.credentials.clone(),
         EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
@@ -395,7 +404,7 @@ fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
             source.is_some_and(|source| target.starts_with(source))
         }
         (Place::Bucket(source), Place::Bucket(target)) => {
-            source.endpoint == target.endpoint
+            same_service(&source.endpoint, &target.endpoint)
                 && source.endpoint != EndpointChoice::EmbeddedMemory
                 && source.bucket == target.bucket
                 && target.prefix.starts_with(&source.prefix)
@@ -410,6 +419,16 @@ fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
          outside"
     );
     Err(Refusal { text, exit_code: ExitCode::Unsafe })
+}
+
+/// One directory can be written in many ways.
+fn same_service(one: &EndpointChoice, other: &EndpointChoice) -> bool {
+    match (one, other) {
+        (EndpointChoice::EmbeddedDirectory(one), EndpointChoice::EmbeddedDirectory(other)) => {
+            canonical_even_if_absent(one) == canonical_even_if_absent(other)
+        }
+        _ => one == other,
+    }
 }
 
 fn canonical_even_if_absent(path: &Path) -> PathBuf {

@@ -313,7 +313,8 @@ impl Control<'_> {
             None => ExitCode::Done.number(),
         };
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
-        Summary { counts, elapsed_ms, dry_run: self.settings.dry_run, ended_early, exit_code }
+        let peak_memory_bytes = probe::peak_memory_bytes();
+        Summary { counts, elapsed_ms, peak_memory_bytes, dry_run: self.settings.dry_run, ended_early, exit_code }
     }
 }
 

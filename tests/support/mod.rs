@@ -6,11 +6,14 @@
 
 pub mod cmd;
 pub mod model;
+pub mod raw;
+pub mod relay;
 pub mod scripted;
 pub mod server;
 pub mod tree;
 
 pub use cmd::{Cmd, Output};
+pub use relay::Relay;
 pub use scripted::Scripted;
 pub use server::Server;
 pub use tree::Tree;
