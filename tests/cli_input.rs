@@ -5,8 +5,10 @@ mod support;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
+use support::cmd::Output;
 use support::raw::unused_bucket;
-use support::{Cmd, Output, Relay, Server, Tree};
+use support::relay::Relay;
+use support::{Cmd, Server, Tree};
 
 /// The run ended with `code`, said one sentence that contains each of `words`, and printed no results.
 #[track_caller]
@@ -155,7 +157,9 @@ fn a_ca_bundle_that_cannot_be_used() {
 #[test]
 fn an_unknown_bucket_is_said_once() {
     let (server, tree) = (strict(), Tree::new());
-    (0..50).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..50 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let place = format!("s3://{}/", unused_bucket("unknown"));
     refused_in_a_line(
         Cmd::sync(tree.path(), "source", &place).to(&server),
@@ -186,7 +190,9 @@ fn wrong_keys_are_said_once() {
     }
     let bucket = server.bucket("wrong-keys");
     server.put(&bucket, "object", "o");
-    (0..50).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..50 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let place = format!("s3://{bucket}/");
     let mut wrong_secret = server.at(server.endpoint.clone());
     wrong_secret.secret_key = "wrong".into();
@@ -208,7 +214,9 @@ fn keys_that_stop_working_under_way_end_the_run_with_one_sentence() {
     let bucket = server.bucket("expired");
     let relay = Relay::before(&server);
     relay.deny("PUT ", "ExpiredToken");
-    (0..300).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..300 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let run = Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(&relay.server).expect(6);
     assert_eq!(run.stderr.matches("ExpiredToken").count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("ended early: 0 objects"), "{}", run.stderr);
@@ -223,7 +231,9 @@ fn i10_one_object_that_is_refused_fails_alone() {
     let relay = Relay::before(&server);
     relay.deny("/secret", "AccessDenied");
     let names = ["a", "secret", "z"];
-    names.iter().for_each(|name| drop(tree.file(format!("source/{name}"), name)));
+    for name in names {
+        tree.file(format!("source/{name}"), name);
+    }
     let place = format!("s3://{bucket}/");
     let up = Cmd::sync(tree.path(), "source", &place).to(&relay.server).expect(1);
     assert!(up.stderr.contains("failed: `secret`: ") && up.stderr.contains("AccessDenied"), "{}", up.stderr);

@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use support::{Cmd, Output, Server, Tree};
+use support::cmd::Output;
+use support::{Cmd, Server, Tree};
 
 /// Keys that are good file names as well.
 const ODD: &[&str] = &[
@@ -61,7 +62,9 @@ fn relative(tree: &Tree, directory: &str) -> BTreeMap<String, Vec<u8>> {
 fn odd_keys_pass_in_every_direction() {
     let (server, tree) = (Server::any(), Tree::new());
     let bucket = server.bucket("odd");
-    ODD.iter().for_each(|key| drop(tree.file(format!("source/{key}"), key)));
+    for key in ODD {
+        tree.file(format!("source/{key}"), key);
+    }
     let url = |prefix: &str| format!("s3://{bucket}/{prefix}");
     // The prefix is as odd as the keys.
     let odd = "p +%/";

@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Cmd, Relay, Server, Tree};
+use support::relay::Relay;
+use support::{Cmd, Server, Tree};
 
 /// A server that knows one key, and a tree to send there.
 fn arrange(key: &str, secret: &str) -> (Server, Tree) {

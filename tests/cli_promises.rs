@@ -6,8 +6,9 @@ mod support;
 use std::path::PathBuf;
 
 use base64_simd::STANDARD;
+use support::relay::Relay;
 use support::tree::noise;
-use support::{Cmd, Relay, Server, Tree};
+use support::{Cmd, Server, Tree};
 
 /// Bytes that the relay finds in any piece of the content.
 fn content(size_bytes: usize) -> Vec<u8> {

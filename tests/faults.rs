@@ -7,10 +7,11 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use support::cmd::Output;
 use support::model::{Model, Object, crc64nvme, list_document};
-use support::scripted::{Answer, Exchange, Gate, Request};
+use support::scripted::{Answer, Exchange, Gate, Request, Scripted};
 use support::tree::noise;
-use support::{Cmd, Output, Scripted, Tree};
+use support::{Cmd, Tree};
 
 const MIB: usize = 1 << 20;
 
@@ -200,7 +201,10 @@ fn flipped_byte(exchange: &mut Exchange<'_>) -> io::Result<()> {
     exchange.answer(&answer)
 }
 
-const WAYS_TO_SPOIL_A_BODY: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 6] = [
+/// What a scripted server does to one exchange.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+
+const WAYS_TO_SPOIL_A_BODY: [(&str, Fault); 6] = [
     ("short_with_fin", short_with_fin),
     ("short_and_consistent", short_and_consistent),
     ("short_without_length", short_without_length),
@@ -650,7 +654,7 @@ fn row_11_a_region_that_is_no_region_is_not_believed() {
 
 #[test]
 fn every_operation_is_tried_again() {
-    const FAULTS: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 6] = [
+    const FAULTS: [(&str, Fault); 6] = [
         ("503", |exchange| {
             exchange.read_body()?;
             exchange.answer(&Answer::error(503, "SlowDown"))
@@ -970,7 +974,7 @@ fn p05_p06_data_and_keys_that_look_like_errors_are_data_and_keys() {
 
 #[test]
 fn s13_heads_and_bodies_without_end_are_cut_off() {
-    const BOMBS: [(&str, &str, fn(&mut Exchange<'_>) -> io::Result<()>); 4] = [
+    const BOMBS: [(&str, &str, Fault); 4] = [
         ("a long header", "message head is too large", |exchange| {
             exchange.send("HTTP/1.1 200 OK\r\nx: ")?;
             flood(exchange, 10, b'a')

@@ -10,7 +10,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::{Cmd, Output, Server, Tree};
+use support::cmd::Output;
+use support::{Cmd, Server, Tree};
 
 const LIMIT_BYTES: u64 = (256 + 64) << 20;
 

@@ -12,8 +12,6 @@ pub mod scripted;
 pub mod server;
 pub mod tree;
 
-pub use cmd::{Cmd, Output};
-pub use relay::Relay;
-pub use scripted::Scripted;
+pub use cmd::Cmd;
 pub use server::Server;
 pub use tree::Tree;
