@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
-use ropeway_io::hash::{Crc64, Md5, md5};
+use ropeway_io::hash::{Md5, combine, md5};
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::board::{PartsJob, PartsReturned};
 use super::part::{self, Part};
-use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, crc_of, refuses_checksum, write_failed};
+use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, refuses_checksum, write_failed};
 use super::small::{FILE_MODE, proven};
 use super::verify::{self, Expected, Proof, Unproven, combined_crc};
 use super::{Ending, Error, Kit, Receipt, Side, metadata};
@@ -215,15 +215,18 @@ async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expect
         (Expected::Crc64(crc), _) if !md5_only => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         (Expected::Md5(md5), _) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
         (_, Content::File { .. }) => {
-            let (mut crc, mut md5) = (Crc64::new(), Md5::new());
+            let (mut crc, mut md5) = (0, Md5::new());
             for range in part::stretches(0..source.size_bytes, kit.sizes.buffer_bytes) {
                 let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-                let buffer = source.read(kit, range, buffer).await?;
-                if md5_only { md5.update(buffer.filled()) } else { crc.update(buffer.filled()) }
+                let (buffer, piece) = source.read(kit, range, buffer).await?;
+                crc = combine(crc, piece.0, buffer.len() as u64);
+                if md5_only {
+                    md5.update(buffer.filled());
+                }
             }
             Ok(match md5_only {
                 true => Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5.finish())) },
-                false => Checks { crc64nvme: Some(Crc64Nvme(crc.finish())), content_md5: None },
+                false => Checks { crc64nvme: Some(Crc64Nvme(crc)), content_md5: None },
             })
         }
         _ => Ok(Checks::default()),
@@ -317,8 +320,7 @@ async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<Pa
 /// A part that fits one buffer.
 async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let buffer = kit.arena.lease(part.size_bytes() as usize).await;
-    let buffer = attached.source.read(kit, part.range.clone(), buffer).await?;
-    let crc = crc_of(buffer.filled());
+    let (buffer, crc) = attached.source.read(kit, part.range.clone(), buffer).await?;
     let md5 = attached.large.part_md5.then(|| md5(buffer.filled()));
     if let Some(turnstile) = &attached.in_order {
         turnstile.pass(part.range.clone(), buffer.filled()).await;
@@ -344,11 +346,11 @@ async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<Part
 /// A part larger than a buffer, into a file.
 async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let file = attached.file.as_ref().expect("a local target has its file");
-    let (mut crc, mut md5) = (Crc64::new(), attached.large.part_md5.then(Md5::new));
+    let (mut crc, mut md5) = (0, attached.large.part_md5.then(Md5::new));
     for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
         let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-        let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-        crc.update(buffer.filled());
+        let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
+        crc = combine(crc, piece.0, buffer.len() as u64);
         if let Some(md5) = &mut md5 {
             md5.update(buffer.filled());
         }
@@ -359,7 +361,7 @@ async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<
         written.map_err(write_failed)?;
     }
     let md5 = md5.map(Md5::finish);
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.finish(), md5, acknowledged: None })
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc, md5, acknowledged: None })
 }
 
 /// A part larger than a buffer, into a bucket: sent while it is read. Its checksum is known only afterwards, so it is
@@ -464,14 +466,14 @@ impl Stretches {
         range: Range<u64>,
         slices: &mpsc::Sender<Bytes>,
     ) -> Result<Option<(u64, [u8; 16])>, Error> {
-        let (mut crc, mut md5) = (Crc64::new(), Md5::new());
+        let (mut crc, mut md5) = (0, Md5::new());
         for range in part::stretches(range, kit.sizes.buffer_bytes) {
             let buffer = tokio::select! {
                 buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
                 () = slices.closed() => return Ok(None),
             };
-            let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-            crc.update(buffer.filled());
+            let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
+            crc = combine(crc, piece.0, buffer.len() as u64);
             md5.update(buffer.filled());
             if let Some(turnstile) = &attached.in_order {
                 turnstile.pass(range, buffer.filled()).await;
@@ -480,7 +482,7 @@ impl Stretches {
                 return Ok(None);
             }
         }
-        Ok(Some((crc.finish(), md5.finish())))
+        Ok(Some((crc, md5.finish())))
     }
 }
 
