@@ -13,6 +13,9 @@ use support::scripted::{Answer, Exchange, Gate, Request, Scripted};
 use support::tree::noise;
 use support::{Cmd, Tree};
 
+/// What a server does wrong.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+
 const MIB: usize = 1 << 20;
 
 /// Beyond the multipart threshold of [`sync`]: three parts, the last one short.
@@ -200,9 +203,6 @@ fn flipped_byte(exchange: &mut Exchange<'_>) -> io::Result<()> {
     answer.body[last] ^= 1;
     exchange.answer(&answer)
 }
-
-/// What a scripted server does to one exchange.
-type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
 
 const WAYS_TO_SPOIL_A_BODY: [(&str, Fault); 6] = [
     ("short_with_fin", short_with_fin),
@@ -453,7 +453,8 @@ fn row_07_k21_an_empty_page_with_a_token_is_followed() {
 fn row_07_k22_a_token_that_repeats_ends_the_listing_with_an_error() {
     for keys in [&["a"][..], &[]] {
         let (server, tree) = (holding(&[("a", b"x")]), Tree::new());
-        server.on("ListObjectsV2", "").query("max-keys", "1000").answer(page(keys, Some("t")));
+        // Not for ever, so that a client which is taken in comes to an end too.
+        server.on("ListObjectsV2", "").query("max-keys", "1000").times(20).answer(page(keys, Some("t")));
         let output = down(&server, &tree).expect(1);
         assert!(
             output.stderr.contains("repeats itself") || output.stderr.contains("sorts as high"),
@@ -624,13 +625,11 @@ fn row_11_the_right_region_is_learnt_once_and_signed_for() {
 fn row_11_a_region_that_changes_with_each_answer_ends_the_search() {
     let (server, tree) = (Scripted::start(), Tree::new());
     tree.file("source/f", "x");
-    let count = Arc::new(Mutex::new(0));
-    always(&server, "ListObjectsV2", "", move |exchange| {
-        let mut count = count.lock().unwrap();
-        *count += 1;
-        exchange
-            .answer(&Answer::error(301, "PermanentRedirect").header("x-amz-bucket-region", &format!("eu-west-{count}")))
-    });
+    for number in 0..20 {
+        let refusal = Answer::error(301, "PermanentRedirect");
+        let refusal = refusal.header("x-amz-bucket-region", &format!("eu-west-{number}"));
+        server.on("ListObjectsV2", "").times(1).answer(refusal);
+    }
     let output = up(&server, &tree).expect(6);
     assert_says(&output, "--target-region");
     assert_eq!(server.requests().len(), 2);
@@ -762,7 +761,7 @@ fn p14_a_clock_that_is_off_is_set_right_once() {
     assert!(dates[0] != "20371012" && dates[1] == "20371012", "{dates:?}");
 
     let server = Scripted::start();
-    server.on("PutObject", "f").answer(skewed());
+    server.on("PutObject", "f").times(20).answer(skewed());
     let output = up(&server, &tree).run();
     assert_ne!(output.code, 0);
     assert_eq!(server.requests_of("PutObject").len(), 2);
@@ -782,9 +781,13 @@ fn p54_a_service_that_falls_silent_is_given_up() {
             exchange.wait(&waiting);
             exchange.fin()
         });
-        let output = down(&server, &tree).args(["--read-timeout-milliseconds", "200"]).expect(0);
+        let output = down(&server, &tree)
+            .args(["--read-timeout-milliseconds", "1000"])
+            .env("ROPEWAY_LOG", "ropeway=debug")
+            .expect(0);
         gate.open();
-        assert_eq!(output.count("retries"), 1);
+        // It counts as a try, and what is said is what happened.
+        assert_says(&output, if before_the_head { "nothing came for 1 s" } else { "no progress for 1 s" });
         assert_only(&tree, "target", "k", b"content");
     }
 }
@@ -793,7 +796,7 @@ fn p54_a_service_that_falls_silent_is_given_up() {
 
 #[test]
 fn p55_an_idle_connection_that_the_service_closed_costs_no_retry() {
-    const CLOSERS: [fn(&mut Exchange<'_>) -> io::Result<()>; 2] = [
+    const CLOSERS: [Fault; 2] = [
         // Closed when the next request arrives.
         |exchange| {
             exchange.read_body()?;
