@@ -56,7 +56,7 @@ fn places_that_are_not_there_or_are_something_else() {
     );
     refused_in_a_line(sync("source", "ftp://host/x"), 2, &["`ftp://`", "s3://bucket/prefix"]);
     refused_in_a_line(sync("source", "s3://"), 2, &["s3://"]);
-    refused_in_a_line(sync("source", "s3://Bad_Bucket!/"), 2, &["Bad_Bucket!"]);
+    refused_in_a_line(sync("source", "s3://bad\tbucket/"), 2, &["bucket name holds the character"]);
     assert_eq!(tree.names(""), before);
     assert_eq!(server.keys(&bucket, ""), [""; 0]);
 }
@@ -93,8 +93,8 @@ fn sizes_without_sense() {
         ("--multipart-chunksize", "6GiB", "5MiB to 5GiB"),
         ("--multipart-threshold", "0", "5MiB to 5GiB"),
         ("--multipart-threshold", "8M", "not a unit"),
-        ("--memory", "-1", "--memory"),
-        ("--memory", "much", "whole number"),
+        ("--memory", "-1", "'-1'"),
+        ("--memory", "much", "not a unit"),
         ("--memory", "99999999999TiB", "more bytes"),
         ("--worker-size", "0", "--worker-size"),
         ("--cores", "0", "--cores"),
@@ -155,7 +155,9 @@ fn a_ca_bundle_that_cannot_be_used() {
 #[test]
 fn an_unknown_bucket_is_said_once() {
     let (server, tree) = (strict(), Tree::new());
-    (0..50).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..50 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let place = format!("s3://{}/", unused_bucket("unknown"));
     refused_in_a_line(
         Cmd::sync(tree.path(), "source", &place).to(&server),
@@ -186,7 +188,9 @@ fn wrong_keys_are_said_once() {
     }
     let bucket = server.bucket("wrong-keys");
     server.put(&bucket, "object", "o");
-    (0..50).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..50 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let place = format!("s3://{bucket}/");
     let mut wrong_secret = server.at(server.endpoint.clone());
     wrong_secret.secret_key = "wrong".into();
@@ -208,7 +212,9 @@ fn keys_that_stop_working_under_way_end_the_run_with_one_sentence() {
     let bucket = server.bucket("expired");
     let relay = Relay::before(&server);
     relay.deny("PUT ", "ExpiredToken");
-    (0..300).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..300 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let run = Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(&relay.server).expect(6);
     assert_eq!(run.stderr.matches("ExpiredToken").count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("ended early: 0 objects"), "{}", run.stderr);
@@ -223,7 +229,9 @@ fn i10_one_object_that_is_refused_fails_alone() {
     let relay = Relay::before(&server);
     relay.deny("/secret", "AccessDenied");
     let names = ["a", "secret", "z"];
-    names.iter().for_each(|name| drop(tree.file(format!("source/{name}"), name)));
+    for name in names {
+        tree.file(format!("source/{name}"), name);
+    }
     let place = format!("s3://{bucket}/");
     let up = Cmd::sync(tree.path(), "source", &place).to(&relay.server).expect(1);
     assert!(up.stderr.contains("failed: `secret`: ") && up.stderr.contains("AccessDenied"), "{}", up.stderr);

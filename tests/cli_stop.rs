@@ -28,7 +28,9 @@ fn an_upload_that_is_stopped_leaves_nothing_open_and_counts_what_arrived() {
         let bucket = server.bucket("stopped");
         let relay = Relay::before(&server);
         relay.hold_uploads_after(12 * MIB);
-        (0..20).for_each(|number| drop(tree.file(format!("source/a{number:02}"), "small")));
+        for number in 0..20 {
+            tree.file(format!("source/a{number:02}"), "small");
+        }
         sparse(&tree, "source/z", 300 * MIB);
         let run = Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/p/")).to(&relay.server).arg("--json");
         let child = run.args(["--multipart-chunksize", "5MiB"]).spawn();
@@ -92,7 +94,9 @@ fn i6_a_killed_run_completes_when_it_is_run_again() {
     let tree = Tree::new();
     let bucket = server.bucket("killed");
     let place = format!("s3://{bucket}/");
-    (0..20).for_each(|number| drop(tree.file(format!("source/a{number:02}"), number.to_string())));
+    for number in 0..20 {
+        tree.file(format!("source/a{number:02}"), number.to_string());
+    }
     tree.file("source/z", vec![9; 40 << 20]);
     let kill = |relay: &Relay, run: Cmd| {
         let child = run.spawn();
