@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Place, SyncSettings};
+use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -54,6 +54,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         target: Place::Bucket(target),
         dry_run: false,
         limits: Limits::default(),
+        patience: Patience::default(),
         io: IoChoice::Auto,
         // Failures and warnings always come; ask for every copied object as well.
         events: Events { transferred: true, skipped: false },
