@@ -117,5 +117,5 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     let (server, tree, place) = arrange();
     let mut child = Cmd::sync(tree.path(), "source", &place).to(&server).arg("--json").spawn();
     drop(child.stdout.take());
-    assert_eq!(support::Output::of(child).code, 0);
+    assert_eq!(support::cmd::Output::of(child).code, 0);
 }
