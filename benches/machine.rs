@@ -1,4 +1,5 @@
 //! What the bytes themselves cost: one hash over a part, and a part read from the page cache by each backend.
+#![expect(clippy::print_stdout, reason = "a bench that is skipped says why")]
 
 use std::hint::black_box;
 use std::io::Write;

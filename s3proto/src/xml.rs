@@ -437,6 +437,16 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_element_ends_before_the_leaf_behind_it() {
+        let mut document = Document::open(b"<R><row/><a>1</a></R>").unwrap();
+        document.any_root().unwrap();
+        assert_eq!(document.child().unwrap().unwrap().name(), "row");
+        assert_eq!(document.plain_leaf(), None);
+        assert!(document.child().unwrap().is_none());
+        assert_eq!(document.plain_leaf(), Some(("a", "1")));
+    }
+
+    #[test]
     fn hostile_documents_are_refused() {
         let deep = "<a>".repeat(1_000_000);
         assert_eq!(leaves(&deep), Err(XmlError::TooDeep));
