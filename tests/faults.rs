@@ -7,13 +7,11 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use support::cmd::Output;
 use support::model::{Model, Object, crc64nvme, list_document};
-use support::scripted::{Answer, Exchange, Gate, Request};
+use support::scripted::{Answer, Exchange, Gate, Request, Scripted};
 use support::tree::noise;
-use support::{Cmd, Output, Scripted, Tree};
-
-/// What a server does wrong.
-type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+use support::{Cmd, Tree};
 
 const MIB: usize = 1 << 20;
 
@@ -202,6 +200,9 @@ fn flipped_byte(exchange: &mut Exchange<'_>) -> io::Result<()> {
     answer.body[last] ^= 1;
     exchange.answer(&answer)
 }
+
+/// What a scripted server does to one exchange.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
 
 const WAYS_TO_SPOIL_A_BODY: [(&str, Fault); 6] = [
     ("short_with_fin", short_with_fin),

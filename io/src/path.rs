@@ -62,7 +62,7 @@ pub struct FileFacts {
 }
 
 impl FileFacts {
-    /// The facts in the metadata that std gives.
+    /// What the system's answer about a file says.
     #[cfg(unix)]
     pub fn of(metadata: &std::fs::Metadata) -> FileFacts {
         use std::os::unix::fs::MetadataExt;

@@ -162,9 +162,27 @@ pub fn memory_limit_bytes() -> Option<u64> {
     None
 }
 
+/// The most memory this process has had in RAM so far. `None` where the system does not say.
+#[cfg(target_os = "linux")]
+pub fn peak_memory_bytes() -> Option<u64> {
+    kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The most memory this process has had in RAM so far. `None`: this system does not say.
+#[cfg(not(target_os = "linux"))]
+pub fn peak_memory_bytes() -> Option<u64> {
+    None
+}
+
 #[cfg(target_os = "linux")]
 fn total_memory_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes(meminfo, "MemTotal:")
+}
+
+/// The bytes in a line of `/proc` such as `MemTotal:  16384 kB`.
+#[cfg(target_os = "linux")]
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }

@@ -223,7 +223,9 @@ impl ETag {
         let text = text.trim();
         let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
         check_length("ETag", bare.len(), TOKEN_BYTES_MAX)?;
-        if let Some(character) = bare.chars().find(|character| !matches!(character, ' '..='~')) {
+        if !bare.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+            && let Some(character) = bare.chars().find(|character| !matches!(character, ' '..='~'))
+        {
             return Err(NameError::Character { what: "ETag", character });
         }
         Ok(Self(Self::compact(bare).unwrap_or_else(|| Form::Opaque(bare.into()))))
@@ -289,7 +291,7 @@ impl ETag {
 impl fmt::Display for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex =
-            |f: &mut fmt::Formatter<'_>, digest: &[u8]| digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"));
+            |f: &mut fmt::Formatter<'_>, digest: &[u8; 16]| f.write_str(crate::text::hex_16(digest, &mut [0; 32]));
         match &self.0 {
             Form::Md5(digest) => hex(f, digest),
             Form::Multipart { digest, parts } => {

@@ -22,12 +22,22 @@ pub(crate) fn push_query(out: &mut String, bytes: &[u8]) {
 
 /// Appends bytes as lower-case hexadecimal digits.
 pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)] as char);
-        out.push(DIGITS[usize::from(byte & 15)] as char);
+        out.push(HEX_DIGITS[usize::from(byte >> 4)] as char);
+        out.push(HEX_DIGITS[usize::from(byte & 15)] as char);
     }
 }
+
+/// Writes 16 bytes as 32 lower-case hexadecimal digits.
+pub(crate) fn hex_16<'a>(bytes: &[u8; 16], out: &'a mut [u8; 32]) -> &'a str {
+    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
+        pair[1] = HEX_DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(out).expect("hexadecimal digits are ASCII")
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Reads 16 bytes from exactly 32 lower-case hexadecimal digits.
 pub(crate) fn lower_hex_16(text: &str) -> Option<[u8; 16]> {

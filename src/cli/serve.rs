@@ -18,18 +18,18 @@ use crate::serve::{ServeSettings, Server, Storage};
 #[command(
     after_help = "Example:\n  ropeway serve --listen 127.0.0.1:9000 --root ./store --access-key demo --secret-access-key demo-secret"
 )]
-#[group(id = "storage", required = true, multiple = false)]
+#[command(group = clap::ArgGroup::new("storage").required(true).args(["root", "memory"]))]
 pub(super) struct ServeArgs {
     /// Where to listen; port 0 takes a free one, which is printed.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9000", env = "ROPEWAY_LISTEN")]
     listen: SocketAddr,
 
     /// Keep objects in this directory; they survive restarts.
-    #[arg(long, value_name = "DIR", env = "ROPEWAY_ROOT", group = "storage")]
+    #[arg(long, value_name = "DIR", env = "ROPEWAY_ROOT")]
     root: Option<PathBuf>,
 
     /// Keep objects in memory; they are gone when the server ends.
-    #[arg(long, group = "storage")]
+    #[arg(long)]
     memory: bool,
 
     /// The key that requests are signed with.

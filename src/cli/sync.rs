@@ -289,9 +289,9 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
 /// Logs go to stderr; warnings and errors alone, unless more is asked for.
 fn start_log(args: &SyncArgs) {
     let level = match (args.quiet, args.verbose) {
-        (true, _) => "error",
-        (false, 0 | 1) => "warn",
-        (false, 2) => "ropeway=debug,ropeway_io=debug,warn",
+        (true, _) => "error,s3s=off",
+        (false, 0 | 1) => "warn,s3s=off",
+        (false, 2) => "ropeway=debug,ropeway_io=debug,warn,s3s=off",
         (false, _) => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROPEWAY_LOG")
@@ -460,6 +460,7 @@ struct Screen {
     stats: Option<Duration>,
     next_stats: Duration,
     failed_shown: u64,
+    warned_shown: u64,
 }
 
 /// The report's file.
@@ -469,8 +470,9 @@ struct Report {
     error: Option<std::io::Error>,
 }
 
-/// Failures shown one by one; behind these a count says how many more there are, and the report has them all.
-const FAILURES_SHOWN_MAX: u64 = 1_000;
+/// Failures, and warnings, shown one by one; behind these a count says how many more there are, and the report has them
+/// all.
+const SHOWN_MAX: u64 = 1_000;
 
 impl Screen {
     fn new(args: &SyncArgs) -> Result<Screen, String> {
@@ -492,6 +494,7 @@ impl Screen {
             stats,
             next_stats: stats.unwrap_or_default(),
             failed_shown: 0,
+            warned_shown: 0,
         })
     }
 
@@ -532,9 +535,10 @@ impl Screen {
         if self.json {
             print::out(&summary_line(&summary));
         }
-        if self.failed_shown > FAILURES_SHOWN_MAX {
-            let more = self.failed_shown - FAILURES_SHOWN_MAX;
-            print::err(&format!("... and {more} more failures; --report FILE keeps them all"));
+        for (shown, what) in [(self.failed_shown, "failures"), (self.warned_shown, "warnings")] {
+            if let Some(more) = shown.checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+                print::err(&format!("... and {more} more {what}; --report FILE keeps them all"));
+            }
         }
         if let Some(EndedEarly::Fatal { error, .. }) = &summary.ended_early {
             print::err(&format!("error: {}", print::clean(error)));
@@ -569,12 +573,17 @@ impl Observer for Screen {
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
             Event::Failed { key, error } => {
                 self.failed_shown += 1;
-                if self.failed_shown <= FAILURES_SHOWN_MAX {
+                if self.failed_shown <= SHOWN_MAX {
                     let name = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
                     self.line(&format!("failed: {name}{error}"));
                 }
             }
-            Event::Warned { key, reason } if !self.quiet => self.line(&format!("warning: `{key}`: {reason}")),
+            Event::Warned { key, reason } if !self.quiet => {
+                self.warned_shown += 1;
+                if self.warned_shown <= SHOWN_MAX {
+                    self.line(&format!("warning: `{key}`: {reason}"));
+                }
+            }
             Event::Planned { .. } | Event::Transferred { .. } | Event::Skipped { .. } | Event::Warned { .. } => {}
         }
     }

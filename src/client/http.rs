@@ -1,6 +1,7 @@
 //! Connections: hyper's HTTP/1.1 over tokio's sockets, with rustls for https. Says in which phase one fails.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -176,37 +177,49 @@ impl Body for RequestBody {
 /// The body of an answer, slice by slice, with a limit on standing still.
 pub struct Frames {
     incoming: Incoming,
-    idle: Duration,
-    endpoint: String,
+    peer: Rc<Peer>,
 }
 
 impl Frames {
-    pub(super) fn new(incoming: Incoming, peer: &Peer) -> Frames {
-        Frames { incoming, idle: peer.timeouts.idle, endpoint: peer.name() }
+    pub(super) fn new(incoming: Incoming, peer: Rc<Peer>) -> Frames {
+        Frames { incoming, peer }
     }
 
     /// The next slice, or None at the end. An answer shorter than its Content-Length is an error, not an end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut self.incoming).poll_frame(cx));
-            let frame = match tokio::time::timeout(self.idle, frame).await {
-                Ok(None) => return Ok(None),
-                Ok(Some(frame)) => frame.map_err(|e| describe(&e)),
-                Err(_) => Err(format!("no progress for {} s", self.idle.as_secs_f64())),
+            let frame = match self.arrived().await {
+                Some(frame) => frame,
+                None => self.awaited().await?,
             };
-            let frame = frame.map_err(|detail| Failure::Transport {
-                phase: Phase::Body,
-                endpoint: self.endpoint.clone(),
-                detail,
-                stale: false,
-            })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|e| self.peer.failure(Phase::Body, describe(&e)))?;
             // Trailers carry nothing that we asked for.
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data));
             }
         }
     }
+
+    /// What is there already, as the end of most answers is: no timer is set for it.
+    async fn arrived(&mut self) -> Option<MaybeFrame> {
+        std::future::poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    async fn awaited(&mut self) -> Result<MaybeFrame, Failure> {
+        let idle = self.peer.timeouts.idle;
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut self.incoming).poll_frame(cx));
+        let stood_still = |_| self.peer.failure(Phase::Body, format!("no progress for {} s", idle.as_secs_f64()));
+        tokio::time::timeout(idle, frame).await.map_err(stood_still)
+    }
 }
+
+/// A slice of a body, or None at its end.
+type MaybeFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// An error with its causes, since hyper keeps the interesting one inside.
 pub(super) fn describe(error: &dyn std::error::Error) -> String {

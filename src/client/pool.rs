@@ -2,6 +2,7 @@
 //! and are closed, and the warm ones stay warm.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
@@ -16,7 +17,7 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 
 /// One shard's connections to one endpoint.
 pub(super) struct Connections {
-    pub(super) peer: Peer,
+    pub(super) peer: Rc<Peer>,
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -36,7 +37,7 @@ impl Connections {
     pub(super) fn new(settings: &ClientSettings) -> Connections {
         let (host, port) = (settings.address.host(), settings.address.port());
         let tls = (settings.address.endpoint().scheme == Scheme::Https).then(|| settings.tls.clone());
-        let peer = Peer { host: host.to_owned(), port, tls, timeouts: settings.timeouts };
+        let peer = Rc::new(Peer { host: host.to_owned(), port, tls, timeouts: settings.timeouts });
         Connections { peer, idle: RefCell::default() }
     }
 

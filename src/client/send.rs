@@ -102,7 +102,7 @@ impl Client {
             Failure::Transport { phase: Phase::FirstByte, endpoint, detail, stale }
         })?;
         let (head, incoming) = answer.into_parts();
-        let frames = Frames::new(incoming, &self.connections.peer);
+        let frames = Frames::new(incoming, self.connections.peer.clone());
         Ok(Answer { head, frames, connection, sent_body })
     }
 

@@ -50,8 +50,10 @@ pub struct Budget {
 /// Limits that cannot work together.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "--memory {memory_bytes} is too little for {shards} cores: each needs at least {needed_bytes} bytes; give more memory, \
-     fewer --cores or a smaller --worker-size"
+    "--memory of {} is too little for {shards} cores, each of which needs {}; give more memory, fewer --cores or a smaller \
+     --worker-size",
+    mib(*.memory_bytes),
+    mib(*.needed_bytes)
 )]
 pub struct BudgetError {
     memory_bytes: u64,
@@ -89,13 +91,17 @@ impl Budget {
     }
 }
 
+/// Limits are set in MiB, so they are shown in them.
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{:.0} MiB for {} shards: each {:.0} MiB base, {} objects under way with {:.1} MiB of small buffers, {} large \
-             buffers of {:.0} MiB, {} parts under way",
+            "{} for {} shards: each {} base, {} objects under way with {} of small buffers, {} large buffers of {}, {} parts \
+             under way",
             mib(self.memory_bytes),
             self.shards,
             mib(SHARD_BASE_BYTES),

@@ -63,7 +63,8 @@ fn run_retry(patience: &Patience) -> RetryPolicy {
         attempts_max: patience.attempts_max,
         base: patience.initial_backoff,
         cap: Duration::from_secs(20),
-        elapsed_max: Duration::from_secs(120),
+        // The tries bound the waiting; this bounds tries that are slow themselves, such as parts of gigabytes.
+        elapsed_max: Duration::from_secs(1_800),
     }
 }
 
@@ -79,7 +80,7 @@ fn timeouts(patience: &Patience) -> Timeouts {
 /// Looks at both sides.
 pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     refuse_overlap(&settings.source, &settings.target)?;
-    let mut servers = Embedded::default();
+    let mut servers = Embedded { dry_run: settings.dry_run, ..Embedded::default() };
     let (source, single) = look_at_source(settings, &mut servers).await?;
     let (target, target_absent) = look_at_target(settings, &mut servers).await?;
     let direction = match (&source, &target) {
@@ -248,15 +249,24 @@ struct Embedded {
     running: Vec<(EndpointChoice, Endpoint)>,
     /// Nobody else is to talk to a server that lives for one run.
     secret: Option<(String, String)>,
+    /// Nothing may be made.
+    dry_run: bool,
 }
 
 impl Embedded {
-    fn start(&mut self, choice: &EndpointChoice) -> Result<Endpoint, Refusal> {
-        if let Some((_, endpoint)) = self.running.iter().find(|(running, _)| running == choice) {
+    fn start(&mut self, choice: &EndpointChoice, side: SideName) -> Result<Endpoint, Refusal> {
+        if let Some((_, endpoint)) = self.running.iter().find(|(running, _)| same_service(running, choice)) {
             return Ok(endpoint.clone());
         }
         let storage = match choice {
             EndpointChoice::Service(endpoint) => return Ok(endpoint.clone()),
+            EndpointChoice::EmbeddedDirectory(directory) if side == SideName::Source && !directory.is_dir() => {
+                let text =
+                    format!("the source's embedded store `{}` is not there; check the path", directory.display());
+                return Err(Refusal { text, exit_code: ExitCode::Unreachable });
+            }
+            // An empty store is all that a dry run would find there.
+            EndpointChoice::EmbeddedDirectory(directory) if self.dry_run && !directory.exists() => Storage::Memory,
             EndpointChoice::EmbeddedDirectory(directory) => Storage::Directory(directory.clone()),
             EndpointChoice::EmbeddedMemory => Storage::Memory,
         };
@@ -285,7 +295,7 @@ fn reach(
     patience: &Patience,
     servers: &mut Embedded,
 ) -> Result<ClientSettings, Refusal> {
-    let endpoint = servers.start(&place.endpoint)?;
+    let endpoint = servers.start(&place.endpoint, side)?;
     let credentials = match place.endpoint {
         EndpointChoice::Service(_) => place.credentials.clone(),
         EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
@@ -394,7 +404,7 @@ fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
             source.is_some_and(|source| target.starts_with(source))
         }
         (Place::Bucket(source), Place::Bucket(target)) => {
-            source.endpoint == target.endpoint
+            same_service(&source.endpoint, &target.endpoint)
                 && source.endpoint != EndpointChoice::EmbeddedMemory
                 && source.bucket == target.bucket
                 && target.prefix.starts_with(&source.prefix)
@@ -409,6 +419,16 @@ fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
          outside"
     );
     Err(Refusal { text, exit_code: ExitCode::Unsafe })
+}
+
+/// One directory can be written in many ways.
+fn same_service(one: &EndpointChoice, other: &EndpointChoice) -> bool {
+    match (one, other) {
+        (EndpointChoice::EmbeddedDirectory(one), EndpointChoice::EmbeddedDirectory(other)) => {
+            canonical_even_if_absent(one) == canonical_even_if_absent(other)
+        }
+        _ => one == other,
+    }
 }
 
 fn canonical_even_if_absent(path: &Path) -> PathBuf {

@@ -13,7 +13,7 @@ use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
-use crate::transfer::Side;
+use crate::transfer::{Ending, Side};
 
 /// How the two sides are listed.
 #[derive(Debug, Clone)]
@@ -39,10 +39,16 @@ impl Live {
 /// Lists one range after the other until the run ends.
 pub(super) async fn list_ranges(shard: Rc<Shard>) {
     while let Some((range, token)) = shard.next_range().await {
-        let live = Rc::new(Live { split_wanted: Cell::new(shard.someone_is_hungry()) });
+        let live = Rc::new(Live { split_wanted: Cell::new(false) });
         shard.set_live(Some(live.clone()));
         let token = Rc::new(token);
-        if let Err((side, error)) = sync_range(&shard, range, &live, &token).await {
+        let stop = shard.kit.stop.clone();
+        let synced = tokio::select! {
+            synced = sync_range(&shard, range, &live, &token) => synced,
+            // A page that is on its way changes nothing, so nobody waits for it.
+            () = stop.reached(Ending::Draining) => Ok(()),
+        };
+        if let Err((side, error)) = synced {
             let told = match super::preflight::fatal_listing(side, &error) {
                 Some((text, code)) => Told::Fatal(text, code),
                 None => Told::RangeFailed(format!("listing the {side} failed: {error}")),
@@ -69,9 +75,6 @@ async fn sync_range(
             Step::Need(SideName::Source) => {
                 let page = source.next(&mut problems).await.map_err(|error| (SideName::Source, error))?;
                 report_problems(shard, &mut problems).await;
-                if shard.kit.stop.asked() {
-                    return Ok(());
-                }
                 if let Some(page) = &page {
                     add(&shard.tally.source_listed, page.rows.len() as u64);
                     give_tail(shard, &mut range, live, &mut cutting, &mut source, &mut target, page);
@@ -214,7 +217,7 @@ impl Drop for Cutting {
     }
 }
 
-/// Between two pages: if someone is idle, cuts off the tail of the range and gives it away. A directory is cut at once; in
+/// Between two pages: if someone has asked for work, cuts off the tail of the range and offers it. A directory is cut at once; in
 /// a bucket the cut is looked for while listing goes on, and used if the listing has not come so far.
 fn give_tail(
     shard: &Rc<Shard>,
@@ -228,8 +231,11 @@ fn give_tail(
     let Some(last) = page.last_key().filter(|last| !range.is_past(last)) else { return };
     let cut = match (&*source, &shard.kit.source) {
         (Listing::Local(listing), _) => {
-            let wanted = live.split_wanted.replace(false) && shard.someone_is_hungry();
-            if wanted { listing.split_key().map(Vec::into_boxed_slice) } else { None }
+            if live.split_wanted.replace(false) {
+                listing.split_key().map(Vec::into_boxed_slice)
+            } else {
+                None
+            }
         }
         (Listing::Bucket(_), Side::Bucket(side)) => match cutting {
             Some(found) if found.task.is_finished() => {
@@ -255,7 +261,7 @@ fn give_tail(
         }
     }
     let tail = KeyRange { after: Some(cut.clone()), through: range.through.replace(cut) };
-    shard.give_range(tail);
+    shard.offer_range(tail);
 }
 
 fn look_for_cut(client: Rc<client::Client>, prefix: Rc<str>, left: KeyRange) -> Cutting {

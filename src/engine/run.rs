@@ -19,7 +19,7 @@ use crate::entry::KeyRange;
 use crate::error::ExitCode;
 use crate::report::tally::Published;
 use crate::report::{Counts, EndedEarly, Event, Note, Observer, Progress, Summary};
-use crate::settings::SyncSettings;
+use crate::settings::{Place, SyncSettings};
 use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
 
 /// Why a run did not take place.
@@ -293,6 +293,13 @@ impl Control<'_> {
             }
         }
         counts.failed_objects += self.range_failures;
+        let whole = signal.is_none() && fatal.is_none() && self.range_failures == 0;
+        if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {
+            // A bucket has no directories, so a mistyped prefix looks like an empty one.
+            let text = format!("there is nothing under the source `{}`; check its prefix", self.settings.source);
+            self.observer.note(Note::Warning, &text);
+            counts.warnings += 1;
+        }
         let ended_early = match (signal, fatal) {
             (Some(signal), _) => Some(EndedEarly::Signal(signal)),
             (None, Some((error, code))) => Some(EndedEarly::Fatal { error, exit_code: code.number() }),
@@ -306,7 +313,8 @@ impl Control<'_> {
             None => ExitCode::Done.number(),
         };
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
-        Summary { counts, elapsed_ms, dry_run: self.settings.dry_run, ended_early, exit_code }
+        let peak_memory_bytes = probe::peak_memory_bytes();
+        Summary { counts, elapsed_ms, peak_memory_bytes, dry_run: self.settings.dry_run, ended_early, exit_code }
     }
 }
 

@@ -5,10 +5,12 @@
 //! work that crosses holds a [`Token`]; the run is over when no token is left.
 //!
 //! An idle shard says [`Message::Hungry`] to all others, once. A busy one remembers who is hungry and gives, in this order,
-//! parts of a large object, half of its waiting actions, or the tail of the key range it is listing.
+//! parts of a large object, the tail of the key range it is listing once that is cut off, or half
+//! of its waiting actions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,6 +50,16 @@ pub(super) enum Work {
     Actions(VecDeque<Action>, Token),
     /// Parts of somebody else's large object.
     Parts(PartsJob, Token),
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Range(..) => f.write_str("a key range"),
+            Work::Actions(actions, _) => write!(f, "{} actions", actions.len()),
+            Work::Parts(job, _) => write!(f, "{} parts", job.len()),
+        }
+    }
 }
 
 /// A piece of work that the run waits for.
@@ -224,9 +236,14 @@ impl Shard {
                     hungry.push(peer);
                 }
                 drop(hungry);
+                // Whatever is given now, the tail of the range keeps a shard busy for longer.
+                if let Some(live) = self.live.borrow().as_deref().filter(|_| self.ranges_waiting.borrow().is_empty()) {
+                    live.want_split();
+                }
                 self.share();
             }
             Message::Work(work) => {
+                tracing::debug!(shard = self.id, work = %work, "took over work");
                 self.asked_for_work.set(false);
                 self.accept(work, tasks);
             }
@@ -454,35 +471,23 @@ impl Shard {
             let Some(peer) = self.hungry.borrow_mut().pop() else { return };
             match self.spare_work() {
                 Some(work) => self.send(peer, Message::Work(work)),
-                None => {
-                    self.hungry.borrow_mut().push(peer);
-                    // The tail of the range follows when a cut is found; then it is offered to whoever is hungry.
-                    if let Some(live) = &*self.live.borrow() {
-                        live.want_split();
-                    }
-                    return;
-                }
+                None => return self.hungry.borrow_mut().push(peer),
             }
         }
     }
 
-    /// Gives the tail of the live range to an idle shard, or keeps it if none is left.
-    pub(super) fn give_range(&self, range: KeyRange) {
-        let token = Token::new(&self.outstanding);
-        match self.hungry.borrow_mut().pop() {
-            Some(peer) => self.send(peer, Message::Work(Work::Range(range, token))),
-            None => self.own_range(range, token),
-        }
-    }
-
-    /// Whether another shard waits for work.
-    pub(super) fn someone_is_hungry(&self) -> bool {
-        !self.hungry.borrow().is_empty()
+    /// Offers the tail of the live range to the next shard that has nothing to do, which may turn out to be this one.
+    pub(super) fn offer_range(&self, range: KeyRange) {
+        self.own_range(range, Token::new(&self.outstanding));
+        self.share();
     }
 
     fn spare_work(&self) -> Option<Work> {
         if let Some(job) = self.kit.board.give() {
             return Some(Work::Parts(job, Token::new(&self.outstanding)));
+        }
+        if let Some((range, token)) = self.ranges_waiting.borrow_mut().pop_back() {
+            return Some(Work::Range(range, token));
         }
         let mut queue = self.queue.borrow_mut();
         let number = (queue.len() / 2).min(ACTIONS_GIVEN_MAX);
@@ -491,6 +496,7 @@ impl Shard {
         }
         let kept = queue.len() - number;
         let actions = queue.split_off(kept).into_iter().map(|queued| queued.action).collect();
+        self.queue_changed.notify_one();
         Some(Work::Actions(actions, Token::new(&self.outstanding)))
     }
 

@@ -30,7 +30,7 @@ pub enum Listing {
 pub enum Error {
     /// A page did not come.
     #[error("{0}")]
-    Client(#[from] client::Error),
+    Client(Box<client::Error>),
     /// The directory itself cannot be read.
     #[error("cannot read the directory: {0}")]
     Local(#[from] std::io::Error),
@@ -48,6 +48,12 @@ pub struct Problem {
     pub reason: String,
     /// Whether the entry is left out by rule (a socket, a device) rather than by failure.
     pub by_rule: bool,
+}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Error {
+        Error::Client(Box::new(error))
+    }
 }
 
 impl Listing {

@@ -99,6 +99,8 @@ pub struct Summary {
     pub counts: Counts,
     /// From start to end, in milliseconds.
     pub elapsed_ms: u64,
+    /// The most memory that the process has had, as the system counts it; where it does, which Linux does.
+    pub peak_memory_bytes: Option<u64>,
     /// Nothing was changed.
     pub dry_run: bool,
     /// Why the run ended before its time, if it did.

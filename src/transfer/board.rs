@@ -43,6 +43,14 @@ pub struct PartsJob {
     pub(super) parts: Vec<Part>,
 }
 
+impl PartsJob {
+    /// How many parts; never none.
+    #[expect(clippy::len_without_is_empty, reason = "a job without parts is not made")]
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+}
+
 /// What became of them, on its way back.
 #[derive(Debug)]
 pub struct PartsReturned {

@@ -1,29 +1,28 @@
 //! A large object: cut into parts that every core may carry, put together at the target only when all are proven.
 
-use std::cell::{Cell, RefCell};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
-use ropeway_io::hash::{Crc64, Md5, md5};
+use ropeway_io::hash::{Crc64, Md5};
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
-use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
+use ropeway_s3proto::name::{ETag, Key, UploadId};
 use ropeway_s3proto::op::ObjectMetadata;
-use tokio::sync::{Notify, mpsc};
 
 use super::board::{PartsJob, PartsReturned};
-use super::part::{self, Part};
-use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, crc_of, refuses_checksum, write_failed};
+use super::carry::carry_part;
+use super::multipart::{complete, create_upload};
+use super::part;
+use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
-use super::verify::{self, Expected, Proof, Unproven, combined_crc};
+use super::turnstile::Turnstile;
+use super::verify::{Expected, Proof, Unproven, combined_crc};
 use super::{Ending, Error, Kit, Receipt, Side, metadata};
-use crate::client::{self, Checks, CompletedPart, Failure, RequestBody, UploadProof, Uploaded};
+use crate::client::{Checks, UploadProof};
 use crate::entry::Entry;
 
 /// A large object under way: all that a shard needs to know to carry some of its parts.
@@ -35,13 +34,13 @@ pub(super) struct Large {
     pub(super) size_bytes: u64,
     pub(super) part_bytes: u64,
     /// The source's ETag can be compared only with the MD5 of each part.
-    part_md5: bool,
-    target: Destination,
+    pub(super) part_md5: bool,
+    pub(super) target: Destination,
 }
 
 /// Where parts go.
 #[derive(Debug, Clone)]
-enum Destination {
+pub(super) enum Destination {
     /// Into a file that has its name only when it is whole.
     File { temporary: PathBuf },
     /// Into a multipart upload.
@@ -58,15 +57,15 @@ pub struct PartDone {
     pub(super) crc64: u64,
     pub(super) md5: Option<[u8; 16]>,
     /// What the target made of it, where the target is a bucket.
-    acknowledged: Option<Acknowledged>,
+    pub(super) acknowledged: Option<Acknowledged>,
 }
 
 /// A large object with this shard's own hold on its two ends.
-struct Attached {
-    large: Arc<Large>,
-    source: Opened,
-    file: Option<File>,
-    in_order: Option<Turnstile>,
+pub(super) struct Attached {
+    pub(super) large: Arc<Large>,
+    pub(super) source: Opened,
+    pub(super) file: Option<File>,
+    pub(super) in_order: Option<Turnstile>,
 }
 
 /// The target's half-made object, as its owner holds it.
@@ -88,8 +87,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves one object in parts.
 pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -> Result<Receipt, Error> {
-    let about = examine(kit, entry, &mut source).await?;
-    let (attached, unfinished) = begin(kit, entry, source, &about).await?;
+    let about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
+    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &about)).await?;
     match carry(kit, &attached).await.and_then(|parts| check(&attached, &about, parts)) {
         Ok((parts, read)) => {
             let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
@@ -148,7 +147,7 @@ async fn begin(kit: &Rc<Kit>, entry: &Entry, source: Opened, about: &About) -> R
                 (Destination::Put { key, metadata, checks }, None, Unfinished::Put)
             } else {
                 let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-                let upload_id = create_upload(side, &key, about, &token, part_bytes).await?;
+                let upload_id = create_upload(side, &key, &about.metadata, &token, part_bytes).await?;
                 let target = Destination::Upload { key: key.clone(), upload_id: upload_id.clone() };
                 (target, None, Unfinished::Upload { key, upload_id, token })
             }
@@ -184,27 +183,6 @@ fn cut(kit: &Kit, size_bytes: u64, expected: Expected) -> Option<u64> {
         }
         _ => Some(ours),
     }
-}
-
-async fn create_upload(
-    side: &BucketSide,
-    key: &Key,
-    about: &About,
-    token: &str,
-    part_bytes: u64,
-) -> Result<UploadId, Error> {
-    let mut metadata = about.metadata.clone();
-    metadata::set_upload(&mut metadata, token, part_bytes);
-    let abilities = side.client.abilities();
-    let known = abilities.upload_proof();
-    match side.client.create_upload(key, &metadata, known != UploadProof::Md5).await {
-        Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {
-            abilities.learn_checksum_echo(false);
-            side.client.create_upload(key, &metadata, false).await
-        }
-        result => result,
-    }
-    .map_err(Error::target)
 }
 
 /// What can be said of a streamed object's content before it is sent, so that the service refuses a wrong one instead of
@@ -299,191 +277,6 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
     Ok(Attached { large, source, file, in_order: None })
 }
 
-/// One part: read, hashed, written, proven.
-async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<PartDone, Error> {
-    let _slot = kit.board.slot().await;
-    let done = if part.size_bytes() > kit.sizes.buffer_bytes {
-        match &attached.large.target {
-            Destination::File { .. } => write_stretches(kit, attached, &part).await,
-            Destination::Upload { .. } | Destination::Put { .. } => send_stretches(kit, attached, &part).await,
-        }
-    } else {
-        carry_whole(kit, attached, &part).await
-    }?;
-    kit.moved(done.size_bytes);
-    Ok(done)
-}
-
-/// A part that fits one buffer.
-async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
-    let buffer = kit.arena.lease(part.size_bytes() as usize).await;
-    let buffer = attached.source.read(kit, part.range.clone(), buffer).await?;
-    let crc = crc_of(buffer.filled());
-    let md5 = attached.large.part_md5.then(|| md5(buffer.filled()));
-    if let Some(turnstile) = &attached.in_order {
-        turnstile.pass(part.range.clone(), buffer.filled()).await;
-    }
-    let acknowledged = match (&attached.large.target, &kit.target) {
-        (Destination::Upload { key, upload_id }, Side::Bucket(side)) => {
-            let content = buffer.freeze();
-            let sent = side.send_proven(&content, crc, async |client, checks| {
-                client.upload_part(key, upload_id, part.number, checks, content.clone()).await
-            });
-            Some(sent.await?)
-        }
-        _ => {
-            let file = attached.file.as_ref().expect("a local target has its file");
-            let (written, _buffer) = kit.files.write_at(file, buffer, part.range.start).await;
-            written.map_err(write_failed)?;
-            None
-        }
-    };
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.0, md5, acknowledged })
-}
-
-/// A part larger than a buffer, into a file.
-async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
-    let file = attached.file.as_ref().expect("a local target has its file");
-    let (mut crc, mut md5) = (Crc64::new(), attached.large.part_md5.then(Md5::new));
-    for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
-        let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-        let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-        crc.update(buffer.filled());
-        if let Some(md5) = &mut md5 {
-            md5.update(buffer.filled());
-        }
-        if let Some(turnstile) = &attached.in_order {
-            turnstile.pass(range.clone(), buffer.filled()).await;
-        }
-        let (written, _buffer) = kit.files.write_at(file, buffer, range.start).await;
-        written.map_err(write_failed)?;
-    }
-    let md5 = md5.map(Md5::finish);
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.finish(), md5, acknowledged: None })
-}
-
-/// A part larger than a buffer, into a bucket: sent while it is read. Its checksum is known only afterwards, so it is
-/// compared with what the service computed, before the upload is completed.
-async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
-    let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
-    let stretches = Stretches::new();
-    let body = || stretches.start(kit, attached, part);
-    let (sent, ()) = tokio::join!(
-        async {
-            let sent = match &attached.large.target {
-                Destination::Upload { key, upload_id } => {
-                    side.client
-                        .upload_part_stream(key, upload_id, part.number, Checks::default(), part.size_bytes(), body)
-                        .await
-                }
-                Destination::Put { key, metadata, checks } => {
-                    side.client.put_stream(key, metadata, *checks, part.size_bytes(), body).await
-                }
-                Destination::File { .. } => unreachable!("files are written, not sent"),
-            };
-            stretches.end();
-            sent
-        },
-        stretches.read_all(kit, attached)
-    );
-    if let Some(error) = stretches.source_error.take() {
-        return Err(error);
-    }
-    let Uploaded { etag, crc64nvme } = sent.map_err(Error::target)?;
-    let (crc64, md5) = stretches.hashes.take().expect("a body that was sent whole was hashed whole");
-    let proof = match crc64nvme {
-        Some(theirs) => {
-            verify::same_crc(Crc64Nvme(crc64), theirs)?;
-            Proof::Checksum
-        }
-        None => verify::same_etag(md5, etag.as_ref())?,
-    };
-    let acknowledged = Some(Acknowledged { etag, proof });
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64, md5: Some(md5), acknowledged })
-}
-
-/// The reading half of a part that is sent while it is read. Each try of the request starts it anew.
-struct Stretches {
-    /// Where the present try's slices go, and what it is to read.
-    try_now: RefCell<Option<(mpsc::Sender<Bytes>, Range<u64>)>>,
-    started: Notify,
-    ended: Cell<bool>,
-    source_error: RefCell<Option<Error>>,
-    hashes: RefCell<Option<(u64, [u8; 16])>>,
-}
-
-impl Stretches {
-    fn new() -> Stretches {
-        Stretches {
-            try_now: RefCell::default(),
-            started: Notify::new(),
-            ended: Cell::new(false),
-            source_error: RefCell::default(),
-            hashes: RefCell::default(),
-        }
-    }
-
-    /// Begins a try: the returned body is fed by [`Stretches::read_all`].
-    fn start(&self, kit: &Kit, attached: &Attached, part: &Part) -> Result<RequestBody, Failure> {
-        if let Some(error) = &*self.source_error.borrow() {
-            return Err(Failure::Request(format!("the source failed: {error}")));
-        }
-        debug_assert!(part.size_bytes() > kit.sizes.buffer_bytes && attached.large.size_bytes >= part.range.end);
-        // One slice waits while another is sent, so a part takes two buffers at most.
-        let (sender, slices) = mpsc::channel(1);
-        *self.try_now.borrow_mut() = Some((sender, part.range.clone()));
-        self.started.notify_one();
-        Ok(RequestBody::Stream { slices, left_bytes: part.size_bytes() })
-    }
-
-    /// No further try will come.
-    fn end(&self) {
-        self.ended.set(true);
-        self.started.notify_one();
-    }
-
-    /// Reads for one try after the other.
-    async fn read_all(&self, kit: &Kit, attached: &Attached) {
-        while !self.ended.get() {
-            let try_now = self.try_now.borrow_mut().take();
-            match try_now {
-                None => self.started.notified().await,
-                Some((slices, range)) => match self.read_once(kit, attached, range, &slices).await {
-                    Ok(hashes) => *self.hashes.borrow_mut() = hashes,
-                    Err(error) => *self.source_error.borrow_mut() = Some(error),
-                },
-            }
-        }
-    }
-
-    /// Reads a part once. None if the request ended before it had taken everything.
-    async fn read_once(
-        &self,
-        kit: &Kit,
-        attached: &Attached,
-        range: Range<u64>,
-        slices: &mpsc::Sender<Bytes>,
-    ) -> Result<Option<(u64, [u8; 16])>, Error> {
-        let (mut crc, mut md5) = (Crc64::new(), Md5::new());
-        for range in part::stretches(range, kit.sizes.buffer_bytes) {
-            let buffer = tokio::select! {
-                buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
-                () = slices.closed() => return Ok(None),
-            };
-            let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-            crc.update(buffer.filled());
-            md5.update(buffer.filled());
-            if let Some(turnstile) = &attached.in_order {
-                turnstile.pass(range, buffer.filled()).await;
-            }
-            if slices.send(buffer.freeze()).await.is_err() {
-                return Ok(None);
-            }
-        }
-        Ok(Some((crc.finish(), md5.finish())))
-    }
-}
-
 /// Compares what was read with what the source said of it.
 fn check(attached: &Attached, about: &About, parts: Vec<PartDone>) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
@@ -510,7 +303,8 @@ async fn finish(
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            match complete(side, &key, &upload_id, &token, size_bytes, crc, parts).await {
+            let completed = complete(side, &key, &upload_id, &token, size_bytes, crc, parts);
+            match kit.stop.or_abandon(completed).await {
                 Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
                 Err(error) => {
                     give_up(kit, Unfinished::Upload { key, upload_id, token }).await;
@@ -524,77 +318,6 @@ async fn finish(
         }
     };
     Ok(Receipt { size_bytes, proof, crc64nvme: Some(crc.0), etag: etag.map(|etag| etag.to_string()) })
-}
-
-/// Completes an upload, and compares the object that it made with its parts.
-async fn complete(
-    side: &BucketSide,
-    key: &Key,
-    upload_id: &UploadId,
-    token: &str,
-    size_bytes: u64,
-    crc: Crc64Nvme,
-    parts: &[PartDone],
-) -> Result<Acknowledged, Error> {
-    let whole = (side.client.abilities().upload_proof() == UploadProof::Checksum).then_some(crc);
-    let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
-    let list = list?;
-    let Uploaded { etag, crc64nvme } = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await
-    {
-        Ok(completed) => completed,
-        Err(error) => reconcile(side, key, token, size_bytes, error).await?,
-    };
-    // Ceph's answer has an empty ETag; the object itself has one.
-    let (etag, crc64nvme) = match (etag, crc64nvme) {
-        (None, None) => {
-            let head = side.client.head(key).await.map_err(Error::target)?;
-            (head.etag, head.checksum_crc64nvme)
-        }
-        told => told,
-    };
-    let proof = match (crc64nvme, multipart_digest(&list), etag.as_ref().map(ETag::class)) {
-        (Some(theirs), _, _) => {
-            verify::same_crc(crc, theirs)?;
-            Proof::Checksum
-        }
-        (None, Some(ours), Some(ETagClass::Multipart { digest, .. })) => {
-            if ours != digest {
-                let theirs = etag.map(|etag| etag.to_string()).unwrap_or_default();
-                return Err(Error::Mismatch(format!("the object's ETag {theirs} is not that of the parts sent")));
-            }
-            Proof::ETag
-        }
-        // The object is the list of parts that was sent, and each of those was proven.
-        _ => parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED),
-    };
-    Ok(Acknowledged { etag, proof })
-}
-
-/// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
-/// got through.
-/// The object that stands there now is ours if it carries our token and has our length (reliability.md P07); it is never
-/// assumed to be.
-async fn reconcile(
-    side: &BucketSide,
-    key: &Key,
-    token: &str,
-    size_bytes: u64,
-    error: client::Error,
-) -> Result<Uploaded, Error> {
-    let lost = match &error.failure {
-        Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
-        Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => true,
-    };
-    if !lost {
-        return Err(Error::target(error));
-    }
-    match side.client.head(key).await {
-        Ok(head) if metadata::token(&head.metadata) == Some(token) && head.size_bytes == size_bytes => {
-            tracing::debug!(key = key.as_str(), "the answer to the completion was lost; the object is there");
-            Ok(Uploaded { etag: head.etag, crc64nvme: head.checksum_crc64nvme })
-        }
-        _ => Err(Error::target(error)),
-    }
 }
 
 /// Leaves nothing half-made behind: the temporary file goes with its handle, the upload is aborted.
@@ -612,68 +335,11 @@ async fn give_up(kit: &Kit, unfinished: Unfinished) {
     }
 }
 
-/// The digest of the ETag that these parts must give.
-fn multipart_digest(parts: &[CompletedPart]) -> Option<[u8; 16]> {
-    let digests: Option<Vec<[u8; 16]>> = parts
-        .iter()
-        .map(|part| match part.etag.class() {
-            ETagClass::Md5(digest) => Some(digest),
-            ETagClass::Multipart { .. } | ETagClass::Opaque => None,
-        })
-        .collect();
-    digests.map(|digests| verify::md5_of_md5s(digests.into_iter()))
-}
-
-impl PartDone {
-    /// The part as the completion names it.
-    fn completed(&self, with_checksum: bool) -> Result<CompletedPart, Error> {
-        let etag = self.acknowledged.as_ref().and_then(|it| it.etag.clone());
-        let etag = etag.ok_or_else(|| Error::Mismatch(format!("the service gave part {} no ETag", self.number)))?;
-        let number = PartNumber::new(self.number).expect("an upload is cut into 10,000 parts at most");
-        let checksum_crc64nvme = with_checksum.then_some(Crc64Nvme(self.crc64));
-        Ok(CompletedPart { number, etag, checksum_crc64nvme })
-    }
-
-    fn proof(&self) -> Proof {
-        self.acknowledged.as_ref().map_or(NOT_COMPARED, |it| it.proof)
-    }
-}
-
 impl Opened {
     fn etag(&self) -> Option<&ETag> {
         match &self.content {
             Content::File { .. } => None,
             Content::Object { etag, .. } => etag.as_ref(),
         }
-    }
-}
-
-/// Bytes pass it in order, whoever comes first, so that one MD5 can be taken of an object whose parts are read at once.
-///
-/// A part that waits here holds a buffer. That cannot lock up: parts get their slots and buffers in the order of their
-/// numbers, so the one whose turn it is always has its own.
-#[derive(Default)]
-struct Turnstile {
-    md5: RefCell<Md5>,
-    next: Cell<u64>,
-    moved: Notify,
-}
-
-impl Turnstile {
-    async fn pass(&self, range: Range<u64>, content: &[u8]) {
-        if range.end <= self.next.get() {
-            // A second try of a part that has passed before.
-            return;
-        }
-        while self.next.get() != range.start {
-            self.moved.notified().await;
-        }
-        self.md5.borrow_mut().update(content);
-        self.next.set(range.end);
-        self.moved.notify_waiters();
-    }
-
-    fn finish(&self) -> [u8; 16] {
-        self.md5.take().finish()
     }
 }

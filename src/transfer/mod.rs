@@ -5,17 +5,20 @@
 //! time ([`board`]), and at the end the parts' hashes are combined and compared with both sides' word before the object
 //! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
 //!
-//! `side` is what a source or a target can do, `small` and `large` are the two ways, `verify` knows what proves an object,
-//! `part` is the arithmetic.
+//! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
+//! and completes an upload; `verify` knows what proves an object; `part` is the arithmetic.
 
 pub mod board;
+mod carry;
 mod error;
 mod large;
 mod metadata;
+mod multipart;
 pub mod part;
 mod side;
 mod small;
 mod stop;
+mod turnstile;
 mod verify;
 
 use std::cell::Cell;
@@ -109,7 +112,7 @@ const STARTS_MAX: u32 = 3;
 pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
     let entry = &action.entry;
     if let Reason::UnlessStoredTimeIs(file_ns) = action.reason
-        && stored_time(kit, entry).await? == Some(file_ns)
+        && kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns)
     {
         return Ok(Done::Skipped);
     }
@@ -130,7 +133,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
 
 /// Looks at the source as it is now and chooses the way.
 async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Error> {
-    let source = kit.source.open(entry, fresh).await?;
+    let source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
     let size_bytes = source.size_bytes;
     if size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes {
         kit.stop.or_abandon(small::transfer(kit, entry, source)).await

@@ -46,12 +46,13 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             if part_bytes.is_none() && head.needs_part_size() {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
-            let proof = Expected::of(&head, part_bytes).check_whole(buffer.filled())?;
+            let crc = crc_of(buffer.filled());
+            let proof = Expected::of(&head, part_bytes).check_whole(buffer.filled(), crc)?;
             let modified_ns =
                 metadata::stored_modified_ns(&head.metadata).or(head.last_modified_ns).unwrap_or(source.modified_ns);
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
-            Ok(Read { crc: crc_of(buffer.filled()), content: buffer, proof, metadata, modified_ns })
+            Ok(Read { content: buffer, crc, proof, metadata, modified_ns })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }

@@ -91,11 +91,11 @@ impl Expected {
         }
     }
 
-    /// Compares a whole content that lies in memory.
-    pub(super) fn check_whole(self, content: &[u8]) -> Result<Proof, Error> {
+    /// Compares a whole content that lies in memory, and whose CRC64NVME is known.
+    pub(super) fn check_whole(self, content: &[u8], crc: Crc64Nvme) -> Result<Proof, Error> {
         match self {
             Expected::Crc64(theirs) => {
-                same_crc(Crc64Nvme(crc64(content)), theirs)?;
+                same_crc(crc, theirs)?;
                 Ok(Proof::Checksum)
             }
             Expected::Md5(theirs) => same_md5(md5(content), theirs),

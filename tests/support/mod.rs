@@ -6,11 +6,12 @@
 
 pub mod cmd;
 pub mod model;
+pub mod raw;
+pub mod relay;
 pub mod scripted;
 pub mod server;
 pub mod tree;
 
-pub use cmd::{Cmd, Output};
-pub use scripted::Scripted;
+pub use cmd::Cmd;
 pub use server::Server;
 pub use tree::Tree;

@@ -1,5 +1,7 @@
 //! A server to sync with: the embedded one, or the real one that the environment names.
 
+use std::io::Write;
+
 use ropeway::serve::{self, ServeSettings, Storage};
 
 /// An S3 endpoint and the keys to it.
@@ -63,5 +65,33 @@ impl Server {
             name: "embedded".to_owned(),
             embedded: Some(server),
         }
+    }
+
+    /// A server that somebody else has started.
+    pub fn known(endpoint: String, access_key: String, secret_key: String, region: String, name: String) -> Server {
+        Server { endpoint, access_key, secret_key, region, name, embedded: None }
+    }
+
+    /// The same server, reached at another address.
+    pub fn at(&self, endpoint: String) -> Server {
+        let (access_key, secret_key) = (self.access_key.clone(), self.secret_key.clone());
+        Server::known(endpoint, access_key, secret_key, self.region.clone(), self.name.clone())
+    }
+
+    /// Whether the test should be skipped since this server `lacks` what it is about; says so.
+    pub fn skip(&self, servers: &[&str], lacks: &str) -> bool {
+        let skip = servers.contains(&self.name.as_str());
+        if skip {
+            let test = std::thread::current().name().unwrap_or_default().to_owned();
+            let line = format!("SKIPPED {test} on {}: {lacks}\n", self.name);
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            // Whoever runs many suites counts them; a runner that hides the output of tests that pass hides this as well.
+            if let Some(path) = std::env::var_os("ROPEWAY_TEST_SKIPS") {
+                let mut file =
+                    std::fs::File::options().append(true).create(true).open(path).expect("the list of skips");
+                file.write_all(line.as_bytes()).expect("the list of skips");
+            }
+        }
+        skip
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A directory that is removed at the end of the test.
 pub struct Tree {
@@ -30,6 +31,36 @@ impl Tree {
         self
     }
 
+    /// Sets a file's modification time, in nanoseconds since 1970.
+    pub fn set_modified(&self, relative: impl AsRef<Path>, ns: u64) -> &Tree {
+        let file = std::fs::File::options().write(true).open(self.at(relative)).expect("a file");
+        file.set_modified(UNIX_EPOCH + Duration::from_nanos(ns)).expect("a time");
+        self
+    }
+
+    /// A file's modification time, in nanoseconds since 1970.
+    pub fn modified(&self, relative: impl AsRef<Path>) -> u64 {
+        let modified = std::fs::metadata(self.at(relative)).and_then(|facts| facts.modified()).expect("a file");
+        nanoseconds(modified)
+    }
+
+    /// Everything below `relative`, directories too, as paths; for what must not have changed.
+    pub fn names(&self, relative: impl AsRef<Path>) -> Vec<PathBuf> {
+        let root = self.at(relative);
+        let mut found = Vec::new();
+        let mut directories = vec![root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.expect("an entry")) {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    directories.push(entry.path());
+                }
+                found.push(entry.path().strip_prefix(&root).expect("below the root").to_owned());
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// Every regular file below `relative`, with its content.
     pub fn contents(&self, relative: impl AsRef<Path>) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.at(relative);
@@ -48,6 +79,11 @@ impl Tree {
         }
         found
     }
+}
+
+/// Nanoseconds since 1970.
+pub fn nanoseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos() as u64
 }
 
 /// Bytes that no compressor and no cut repeats, the same in every run.

@@ -119,11 +119,17 @@ impl Files {
         let mut buf = buf;
         let mut filled = 0;
         let mut cached = len_bytes <= INLINE_BYTES_MAX && self.has_cached_reads();
+        let in_memory = len_bytes > INLINE_BYTES_MAX && self.has_cached_reads() && in_memory(file);
         while filled < len_bytes {
             let range = filled..len_bytes.min(filled + ONE_CALL_BYTES_MAX);
             let at = offset + filled as u64;
-            let attempt = match cached.then(|| read_cached(file, &mut buf.as_mut_slice()[range.clone()], at)).flatten()
-            {
+            let bytes = &mut buf.as_mut_slice()[range.clone()];
+            let at_once = match (in_memory, cached) {
+                (true, _) => Some(pool::read_now(file, bytes, at)),
+                (false, true) => read_cached(file, bytes, at),
+                (false, false) => None,
+            };
+            let attempt = match at_once {
                 Some(attempt) => attempt,
                 None => {
                     cached = false;
@@ -205,7 +211,7 @@ impl Files {
     async fn write_all(&self, file: &File, out: Outgoing, offset: u64) -> (io::Result<()>, Outgoing) {
         let mut out = out;
         let len_bytes = out.as_slice().len();
-        let inline = len_bytes <= INLINE_BYTES_MAX && self.has_inline_writes();
+        let inline = self.has_inline_writes() && (len_bytes <= INLINE_BYTES_MAX || in_memory(file));
         let mut written = 0;
         while written < len_bytes {
             let range = written..len_bytes.min(written + ONE_CALL_BYTES_MAX);
@@ -278,10 +284,27 @@ fn read_cached(file: &File, bytes: &mut [u8], at: u64) -> Option<io::Result<usiz
     let mut slices = [io::IoSliceMut::new(bytes)];
     match preadv2(file.as_std(), &mut slices, at, ReadWriteFlags::NOWAIT) {
         Ok(count) => Some(Ok(count)),
+        // tmpfs does not know the flag, and has nothing to wait for either.
+        Err(Errno::OPNOTSUPP) if in_memory(file) => Some(pool::read_now(file, bytes, at)),
         // Not cached; or a file system (or kernel) that does not know the flag.
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => None,
         Err(errno) => Some(Err(errno.into())),
     }
+}
+
+/// Whether the file lies in memory, where to read or write is to copy, so that ring and thread only add to it: the ring
+/// gives such a write to a kernel thread, which shares the core with us and costs two switches. A page that was swapped out
+/// makes us wait; whoever keeps files in memory that is not there has chosen so.
+#[cfg(target_os = "linux")]
+fn in_memory(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    rustix::fs::fstatfs(file.as_std()).is_ok_and(|found| matches!(found.f_type as u64, TMPFS | RAMFS))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn in_memory(_file: &File) -> bool {
+    false
 }
 
 /// Reads what the page cache holds: this system cannot be asked, so every read goes to the pool.

@@ -122,7 +122,12 @@ pub(super) fn expect_document<T>(
 
 /// Reads a number that has to be there.
 pub(super) fn number<T: std::str::FromStr>(document: &mut Document<'_>, element: &'static str) -> Result<T, XmlError> {
-    document.text()?.trim().parse().map_err(|_| XmlError::Element { element })
+    parsed(document.text()?, element)
+}
+
+/// The number that an element's text says.
+pub(super) fn parsed<T: std::str::FromStr>(text: &str, element: &'static str) -> Result<T, XmlError> {
+    text.trim().parse().map_err(|_| XmlError::Element { element })
 }
 
 /// Reads `true` or `false`.

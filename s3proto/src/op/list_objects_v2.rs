@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 
-use super::draft::{self, flag, number};
+use super::draft::{self, flag};
 use crate::{
     date,
     endpoint::Address,
@@ -146,27 +146,55 @@ fn read(document: &mut Document<'_>, page: &mut ListPage) -> Result<(), XmlError
     Ok(())
 }
 
+/// A row, as far as it has been read.
+#[derive(Default)]
+struct Draft {
+    key: Option<Range<u32>>,
+    size: Option<u64>,
+    last_modified_ns: Option<i64>,
+    etag: Option<ETag>,
+}
+
 fn read_row(document: &mut Document<'_>, text: &mut Vec<u8>) -> Result<ListRow, XmlError> {
-    let (mut key, mut size, mut last_modified_ns, mut etag) = (None, None, None, None);
-    while let Some(element) = document.child()? {
-        match element.name() {
-            "Key" => {
-                let start = text.len();
-                text.extend_from_slice(document.text()?.as_bytes());
-                key = Some(offset(start)..offset(text.len()));
-            }
-            "Size" => size = Some(number(document, "Size")?),
-            "LastModified" => last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
-            "ETag" => etag = ETag::parse(document.text()?).ok(),
-            _ => document.skip()?,
+    let mut row = Draft::default();
+    loop {
+        while let Some((name, value)) = document.plain_leaf() {
+            row.take(name, value, text)?;
+        }
+        let Some(element) = document.child()? else { break };
+        match Draft::known(element.name()) {
+            Some(name) => row.take(name, document.text()?, text)?,
+            None => document.skip()?,
         }
     }
     Ok(ListRow {
-        key: key.filter(|key| !key.is_empty()).ok_or(XmlError::Element { element: "Key" })?,
-        size: size.ok_or(XmlError::Element { element: "Size" })?,
-        last_modified_ns: last_modified_ns.ok_or(XmlError::Element { element: "LastModified" })?,
-        etag,
+        key: row.key.filter(|key| !key.is_empty()).ok_or(XmlError::Element { element: "Key" })?,
+        size: row.size.ok_or(XmlError::Element { element: "Size" })?,
+        last_modified_ns: row.last_modified_ns.ok_or(XmlError::Element { element: "LastModified" })?,
+        etag: row.etag,
     })
+}
+
+impl Draft {
+    /// The elements that a row is made of; all others are passed over.
+    fn known(name: &str) -> Option<&'static str> {
+        ["Key", "Size", "LastModified", "ETag"].into_iter().find(|known| *known == name)
+    }
+
+    fn take(&mut self, name: &str, value: &str, text: &mut Vec<u8>) -> Result<(), XmlError> {
+        match name {
+            "Key" => {
+                let start = text.len();
+                text.extend_from_slice(value.as_bytes());
+                self.key = Some(offset(start)..offset(text.len()));
+            }
+            "Size" => self.size = Some(draft::parsed(value, "Size")?),
+            "LastModified" => self.last_modified_ns = date::iso_to_unix_ns(value.trim()),
+            "ETag" => self.etag = ETag::parse(value).ok(),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// An offset into a page's text, which is never longer than its document.

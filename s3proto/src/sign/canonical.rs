@@ -88,6 +88,14 @@ fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMa
 
 /// A value without the blanks around it, and with runs of blanks inside as one.
 fn write_value(out: &mut String, value: &[u8]) {
+    // Nearly every value is text that is in this form already.
+    if let Ok(text) = std::str::from_utf8(value)
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !value.windows(2).any(|pair| pair == b"  ")
+    {
+        return out.push_str(text);
+    }
     let text = String::from_utf8_lossy(value);
     for (index, word) in text.split(' ').filter(|word| !word.is_empty()).enumerate() {
         if index > 0 {

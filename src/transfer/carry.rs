@@ -1,0 +1,205 @@
+//! One part of a large object, from whichever source to whichever target: read, hashed, written, proven.
+//!
+//! A part that fits a buffer is whole in memory when it is sent, with its checksum in the request's head. A larger one (the
+//! person wished for it, or 10,000 smaller parts would not hold the object) goes through several buffers, one after the
+//! other, and is compared afterwards.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ropeway_io::hash::{Crc64, Md5, md5};
+use ropeway_s3proto::checksum::Crc64Nvme;
+use tokio::sync::{Notify, mpsc};
+
+use super::large::{Attached, Destination, PartDone};
+use super::part::{self, Part};
+use super::side::{Acknowledged, crc_of, write_failed};
+use super::verify::{self, Proof};
+use super::{Error, Kit, Side};
+use crate::client::{Checks, Failure, RequestBody, Uploaded};
+
+/// One part: read, hashed, written, proven.
+pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<PartDone, Error> {
+    let _slot = kit.board.slot().await;
+    let done = if part.size_bytes() > kit.sizes.buffer_bytes {
+        match &attached.large.target {
+            Destination::File { .. } => write_stretches(kit, attached, &part).await,
+            Destination::Upload { .. } | Destination::Put { .. } => send_stretches(kit, attached, &part).await,
+        }
+    } else {
+        carry_whole(kit, attached, &part).await
+    }?;
+    kit.moved(done.size_bytes);
+    Ok(done)
+}
+
+/// A part that fits one buffer.
+async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
+    let buffer = kit.arena.lease(part.size_bytes() as usize).await;
+    let buffer = attached.source.read(kit, part.range.clone(), buffer).await?;
+    let crc = crc_of(buffer.filled());
+    let md5 = attached.large.part_md5.then(|| md5(buffer.filled()));
+    if let Some(turnstile) = &attached.in_order {
+        turnstile.pass(part.range.clone(), buffer.filled()).await;
+    }
+    let acknowledged = match (&attached.large.target, &kit.target) {
+        (Destination::Upload { key, upload_id }, Side::Bucket(side)) => {
+            let content = buffer.freeze();
+            let sent = side.send_proven(&content, crc, async |client, checks| {
+                client.upload_part(key, upload_id, part.number, checks, content.clone()).await
+            });
+            Some(sent.await?)
+        }
+        _ => {
+            let file = attached.file.as_ref().expect("a local target has its file");
+            let (written, _buffer) = kit.files.write_at(file, buffer, part.range.start).await;
+            written.map_err(write_failed)?;
+            None
+        }
+    };
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.0, md5, acknowledged })
+}
+
+/// A part larger than a buffer, into a file.
+async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
+    let file = attached.file.as_ref().expect("a local target has its file");
+    let (mut crc, mut md5) = (Crc64::new(), attached.large.part_md5.then(Md5::new));
+    for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
+        let buffer = kit.arena.lease((range.end - range.start) as usize).await;
+        let buffer = attached.source.read(kit, range.clone(), buffer).await?;
+        crc.update(buffer.filled());
+        if let Some(md5) = &mut md5 {
+            md5.update(buffer.filled());
+        }
+        if let Some(turnstile) = &attached.in_order {
+            turnstile.pass(range.clone(), buffer.filled()).await;
+        }
+        let (written, _buffer) = kit.files.write_at(file, buffer, range.start).await;
+        written.map_err(write_failed)?;
+    }
+    let md5 = md5.map(Md5::finish);
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.finish(), md5, acknowledged: None })
+}
+
+/// A part larger than a buffer, into a bucket: sent while it is read. Its checksum is known only afterwards, so it is
+/// compared with what the service computed, before the upload is completed.
+async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
+    let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
+    let stretches = Stretches::new();
+    let body = || stretches.start(part);
+    let (sent, ()) = tokio::join!(
+        async {
+            let sent = match &attached.large.target {
+                Destination::Upload { key, upload_id } => {
+                    side.client
+                        .upload_part_stream(key, upload_id, part.number, Checks::default(), part.size_bytes(), body)
+                        .await
+                }
+                Destination::Put { key, metadata, checks } => {
+                    side.client.put_stream(key, metadata, *checks, part.size_bytes(), body).await
+                }
+                Destination::File { .. } => unreachable!("files are written, not sent"),
+            };
+            stretches.end();
+            sent
+        },
+        stretches.read_all(kit, attached)
+    );
+    if let Some(error) = stretches.source_error.take() {
+        return Err(error);
+    }
+    let Uploaded { etag, crc64nvme } = sent.map_err(Error::target)?;
+    let (crc64, md5) = stretches.hashes.take().expect("a body that was sent whole was hashed whole");
+    let proof = match crc64nvme {
+        Some(theirs) => {
+            verify::same_crc(Crc64Nvme(crc64), theirs)?;
+            Proof::Checksum
+        }
+        None => verify::same_etag(md5, etag.as_ref())?,
+    };
+    let acknowledged = Some(Acknowledged { etag, proof });
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64, md5: Some(md5), acknowledged })
+}
+
+/// The reading half of a part that is sent while it is read. Each try of the request starts it anew.
+struct Stretches {
+    /// Where the present try's slices go, and what it is to read.
+    try_now: RefCell<Option<(mpsc::Sender<Bytes>, Range<u64>)>>,
+    started: Notify,
+    ended: Cell<bool>,
+    source_error: RefCell<Option<Error>>,
+    hashes: RefCell<Option<(u64, [u8; 16])>>,
+}
+
+impl Stretches {
+    fn new() -> Stretches {
+        Stretches {
+            try_now: RefCell::default(),
+            started: Notify::new(),
+            ended: Cell::new(false),
+            source_error: RefCell::default(),
+            hashes: RefCell::default(),
+        }
+    }
+
+    /// Begins a try: the returned body is fed by [`Stretches::read_all`].
+    fn start(&self, part: &Part) -> Result<RequestBody, Failure> {
+        if let Some(error) = &*self.source_error.borrow() {
+            return Err(Failure::Request(format!("the source failed: {error}")));
+        }
+        // One slice waits while another is sent, so a part takes two buffers at most.
+        let (sender, slices) = mpsc::channel(1);
+        *self.try_now.borrow_mut() = Some((sender, part.range.clone()));
+        self.started.notify_one();
+        Ok(RequestBody::Stream { slices, left_bytes: part.size_bytes() })
+    }
+
+    /// No further try will come.
+    fn end(&self) {
+        self.ended.set(true);
+        self.started.notify_one();
+    }
+
+    /// Reads for one try after the other.
+    async fn read_all(&self, kit: &Kit, attached: &Attached) {
+        while !self.ended.get() {
+            let try_now = self.try_now.borrow_mut().take();
+            match try_now {
+                None => self.started.notified().await,
+                Some((slices, range)) => match self.read_once(kit, attached, range, &slices).await {
+                    Ok(hashes) => *self.hashes.borrow_mut() = hashes,
+                    Err(error) => *self.source_error.borrow_mut() = Some(error),
+                },
+            }
+        }
+    }
+
+    /// Reads a part once. None if the request ended before it had taken everything.
+    async fn read_once(
+        &self,
+        kit: &Kit,
+        attached: &Attached,
+        range: Range<u64>,
+        slices: &mpsc::Sender<Bytes>,
+    ) -> Result<Option<(u64, [u8; 16])>, Error> {
+        let (mut crc, mut md5) = (Crc64::new(), Md5::new());
+        for range in part::stretches(range, kit.sizes.buffer_bytes) {
+            let buffer = tokio::select! {
+                buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
+                () = slices.closed() => return Ok(None),
+            };
+            let buffer = attached.source.read(kit, range.clone(), buffer).await?;
+            crc.update(buffer.filled());
+            md5.update(buffer.filled());
+            if let Some(turnstile) = &attached.in_order {
+                turnstile.pass(range, buffer.filled()).await;
+            }
+            if slices.send(buffer.freeze()).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some((crc.finish(), md5.finish())))
+    }
+}

@@ -1,0 +1,130 @@
+//! A multipart upload's beginning and end: what is asked for when it is opened, and how its completion is proven, even when
+//! the answer is lost.
+
+use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
+use ropeway_s3proto::op::ObjectMetadata;
+
+use super::large::PartDone;
+use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
+use super::verify::{self, Proof};
+use super::{Error, metadata};
+use crate::client::{self, CompletedPart, Failure, UploadProof, Uploaded};
+
+pub(super) async fn create_upload(
+    side: &BucketSide,
+    key: &Key,
+    metadata: &ObjectMetadata,
+    token: &str,
+    part_bytes: u64,
+) -> Result<UploadId, Error> {
+    let mut metadata = metadata.clone();
+    metadata::set_upload(&mut metadata, token, part_bytes);
+    let abilities = side.client.abilities();
+    let known = abilities.upload_proof();
+    match side.client.create_upload(key, &metadata, known != UploadProof::Md5).await {
+        Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {
+            abilities.learn_checksum_echo(false);
+            side.client.create_upload(key, &metadata, false).await
+        }
+        result => result,
+    }
+    .map_err(Error::target)
+}
+
+/// Completes an upload, and compares the object that it made with its parts.
+pub(super) async fn complete(
+    side: &BucketSide,
+    key: &Key,
+    upload_id: &UploadId,
+    token: &str,
+    size_bytes: u64,
+    crc: Crc64Nvme,
+    parts: &[PartDone],
+) -> Result<Acknowledged, Error> {
+    let whole = (side.client.abilities().upload_proof() == UploadProof::Checksum).then_some(crc);
+    let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
+    let list = list?;
+    let Uploaded { etag, crc64nvme } = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await
+    {
+        Ok(completed) => completed,
+        Err(error) => reconcile(side, key, token, size_bytes, error).await?,
+    };
+    // Ceph's answer has an empty ETag; the object itself has one.
+    let (etag, crc64nvme) = match (etag, crc64nvme) {
+        (None, None) => {
+            let head = side.client.head(key).await.map_err(Error::target)?;
+            (head.etag, head.checksum_crc64nvme)
+        }
+        told => told,
+    };
+    let proof = match (crc64nvme, multipart_digest(&list), etag.as_ref().map(ETag::class)) {
+        (Some(theirs), _, _) => {
+            verify::same_crc(crc, theirs)?;
+            Proof::Checksum
+        }
+        (None, Some(ours), Some(ETagClass::Multipart { digest, .. })) => {
+            if ours != digest {
+                let theirs = etag.map(|etag| etag.to_string()).unwrap_or_default();
+                return Err(Error::Mismatch(format!("the object's ETag {theirs} is not that of the parts sent")));
+            }
+            Proof::ETag
+        }
+        // The object is the list of parts that was sent, and each of those was proven.
+        _ => parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED),
+    };
+    Ok(Acknowledged { etag, proof })
+}
+
+/// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
+/// got through. The object that stands there now is ours if it carries our token and has our length (reliability.md P07); it
+/// is never assumed to be.
+async fn reconcile(
+    side: &BucketSide,
+    key: &Key,
+    token: &str,
+    size_bytes: u64,
+    error: client::Error,
+) -> Result<Uploaded, Error> {
+    let lost = match &error.failure {
+        Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
+        Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => true,
+    };
+    if !lost {
+        return Err(Error::target(error));
+    }
+    match side.client.head(key).await {
+        Ok(head) if metadata::token(&head.metadata) == Some(token) && head.size_bytes == size_bytes => {
+            tracing::debug!(key = key.as_str(), "the answer to the completion was lost; the object is there");
+            Ok(Uploaded { etag: head.etag, crc64nvme: head.checksum_crc64nvme })
+        }
+        _ => Err(Error::target(error)),
+    }
+}
+
+/// The digest of the ETag that these parts must give.
+fn multipart_digest(parts: &[CompletedPart]) -> Option<[u8; 16]> {
+    let digests: Option<Vec<[u8; 16]>> = parts
+        .iter()
+        .map(|part| match part.etag.class() {
+            ETagClass::Md5(digest) => Some(digest),
+            ETagClass::Multipart { .. } | ETagClass::Opaque => None,
+        })
+        .collect();
+    digests.map(|digests| verify::md5_of_md5s(digests.into_iter()))
+}
+
+impl PartDone {
+    /// The part as the completion names it.
+    fn completed(&self, with_checksum: bool) -> Result<CompletedPart, Error> {
+        let etag = self.acknowledged.as_ref().and_then(|it| it.etag.clone());
+        let etag = etag.ok_or_else(|| Error::Mismatch(format!("the service gave part {} no ETag", self.number)))?;
+        let number = PartNumber::new(self.number).expect("an upload is cut into 10,000 parts at most");
+        let checksum_crc64nvme = with_checksum.then_some(Crc64Nvme(self.crc64));
+        Ok(CompletedPart { number, etag, checksum_crc64nvme })
+    }
+
+    fn proof(&self) -> Proof {
+        self.acknowledged.as_ref().map_or(NOT_COMPARED, |it| it.proof)
+    }
+}
