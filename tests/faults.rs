@@ -906,6 +906,49 @@ fn p31_p32_a_range_that_was_not_asked_for_is_not_written() {
     }
 }
 
+/// The right body, chunked, with an extension of a chunk and a trailer.
+fn whole_and_chunked(exchange: &mut Exchange<'_>) -> io::Result<()> {
+    let answer = exchange.perform()?.header("transfer-encoding", "chunked");
+    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    exchange.send(answer.head())?;
+    exchange.send(format!("{:016x};a=b\r\n", first.len()))?;
+    exchange.send(first)?;
+    exchange.send(format!("\r\n{:X}\r\n", second.len()))?;
+    exchange.send(second)?;
+    exchange.send("\r\n0\r\nx-trailer: y\r\n\r\n")
+}
+
+fn whole_until_the_end(exchange: &mut Exchange<'_>) -> io::Result<()> {
+    let answer = exchange.perform()?.header("connection", "close");
+    exchange.send(String::from_utf8_lossy(&answer.head()).replace("content-length", "x-length"))?;
+    exchange.send(&answer.body)?;
+    exchange.fin()
+}
+
+#[test]
+fn p59_a_whole_body_needs_no_declared_length() {
+    for way in [whole_and_chunked as Fault, whole_until_the_end] {
+        for size in [1_000, LARGE] {
+            let (server, tree) = (holding(&[("k", &noise(1, size))]), Tree::new());
+            always(&server, "GetObject", "k", way);
+            let output = down(&server, &tree).expect(0);
+            assert_eq!((output.count("verified_etag"), output.count("retries")), (1, 0));
+            assert_only(&tree, "target", "k", &noise(1, size));
+        }
+    }
+}
+
+#[test]
+fn p60_an_answer_with_two_lengths_is_not_believed() {
+    let (server, tree) = (holding(&[("k", b"content")]), Tree::new());
+    always(&server, "GetObject", "k", |exchange| {
+        let answer = exchange.perform()?.header("content-length", "7").header("content-length", "3");
+        exchange.answer(&answer)
+    });
+    down(&server, &tree).expect(1);
+    assert!(tree.contents("target").is_empty());
+}
+
 #[test]
 fn p33_p34_without_an_etag_or_an_upload_id_there_is_no_success() {
     for (size, operation) in [(1_000, "PutObject"), (LARGE, "UploadPart")] {
