@@ -841,7 +841,8 @@ fn p57_a_refusal_that_comes_before_the_body_is_sent_is_heard() {
             exchange.answer(&Answer::error(403, "AccessDenied"))?;
             exchange.stop_reading()
         });
-        let output = up(&server, &tree).expect(1);
+        // One worker: the connection, its body stuck half-way, must not be the next object's.
+        let output = up(&server, &tree).args(["--worker-size", "1"]).expect(1);
         assert_says(&output, "403 AccessDenied");
         assert_eq!(content(&server, "g").as_deref(), Some(&b"fine"[..]));
     }
