@@ -465,6 +465,19 @@ fn row_07_k22_a_token_that_repeats_ends_the_listing_with_an_error() {
     }
 }
 
+#[test]
+fn row_07_k22_tokens_that_go_round_in_a_circle_end_the_listing_with_an_error() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    // Empty pages, so that no order of keys tells.
+    for (token, next) in [("", "one"), ("one", "two"), ("two", "three"), ("three", "one")] {
+        let listing = server.on("ListObjectsV2", "").query("max-keys", "1000").query("continuation-token", token);
+        listing.times(20).answer(page(&[], Some(next)));
+    }
+    let output = down(&server, &tree).expect(1);
+    assert_says(&output, "repeats itself");
+    assert!(server.requests_of("ListObjectsV2").len() < 20);
+}
+
 // Row 8: what is stored is what was sent.
 
 #[test]
