@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ropeway_io::probe::IoChoice;
-use ropeway_s3proto::endpoint::Endpoint;
-use ropeway_s3proto::name::Bucket;
-use ropeway_s3proto::sign::Credentials;
+// Whoever makes settings needs these too, and should need no second package for it.
+pub use ropeway_io::probe::IoChoice;
+pub use ropeway_s3proto::endpoint::Endpoint;
+pub use ropeway_s3proto::name::Bucket;
+pub use ropeway_s3proto::sign::{Credentials, Secret};
 
 /// One sync.
 #[derive(Debug, Clone)]

@@ -114,7 +114,7 @@ fn i9_no_key_writes_outside_the_target() {
     top.sort();
     assert_eq!(top, ["outside", "target"]);
     let failed = failures(&run);
-    for key in hostile.iter().filter(|key| **key != absolute) {
+    for key in &hostile {
         assert!(failed.contains_key(*key), "`{key}` was not reported");
     }
     assert_eq!(std::fs::read(tree.at("target/good")).unwrap(), b"good", "one bad key does not stop the rest");
@@ -214,7 +214,7 @@ fn i10_what_cannot_be_read_fails_by_name_and_the_rest_goes_on() {
     let run = Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(&server).arg("--json").expect(1);
     let failed = failures(&run);
     assert!(failed["dangling"].contains("leads nowhere"), "{failed:?}");
-    assert!(failed["z/loop"].contains("leads back"), "{failed:?}");
+    assert!(failed["z/loop/"].contains("leads back"), "{failed:?}");
     assert!(failed.iter().any(|(key, error)| key.starts_with("not") && error.contains("not UTF-8")), "{failed:?}");
     assert!(failed.contains_key("itself"), "{failed:?}");
     assert_eq!((failed.len(), run.count("failed_objects"), run.count("warnings")), (4, 4, 1));

@@ -17,6 +17,9 @@ fn content(size_bytes: usize) -> Vec<u8> {
 
 const ALWAYS: u64 = u64::MAX;
 
+/// What stays wrong is not tried for minutes.
+const HASTE: [&str; 4] = ["--aws-max-attempts", "2", "--initial-backoff-milliseconds", "1"];
+
 #[test]
 fn i1_done_means_that_the_services_word_was_compared_with_ours() {
     let (server, tree) = (Server::any(), Tree::new());
@@ -51,7 +54,8 @@ fn i1_i3_an_upload_that_arrives_changed_is_never_done_and_leaves_the_old_object(
         relay.replace("WXYZ", "WXYz", ALWAYS);
         server.put(&bucket, "object", "old");
         tree.file("source/object", content(size));
-        let run = || Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(&relay.server).arg("--json");
+        let run =
+            || Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(&relay.server).args(HASTE).arg("--json");
         let failed = run().expect(1);
         assert_eq!((failed.count("transferred_objects"), failed.count("failed_objects")), (0, 1));
         assert_eq!(server.get(&bucket, "object").unwrap(), b"old", "of {size} bytes");
@@ -73,7 +77,9 @@ fn i2_i3_a_download_that_arrives_changed_is_never_done_and_leaves_the_old_file()
         relay.replace("WXYZ", "WXYz", ALWAYS);
         server.put(&bucket, "object", content(size));
         tree.file("target/object", "old").set_modified("target/object", 1_000_000_000_000_000_000);
-        let run = || Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "target").from(&relay.server).arg("--json");
+        let run = || {
+            Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "target").from(&relay.server).args(HASTE).arg("--json")
+        };
         let failed = run().expect(1);
         assert_eq!((failed.count("transferred_objects"), failed.count("failed_objects")), (0, 1));
         assert!(failed.stdout.contains("verification failed"), "{}", failed.stdout);
@@ -94,7 +100,7 @@ fn i2_a_copy_that_arrives_changed_is_never_done() {
         relay.replace("WXYZ", "WXYz", ALWAYS);
         server.put(&from, "object", content(size));
         let run = Cmd::sync(tree.path(), &format!("s3://{from}/"), &format!("s3://{to}/"));
-        let failed = run.from(&relay.server).to(&server).arg("--json").expect(1);
+        let failed = run.from(&relay.server).to(&server).args(HASTE).arg("--json").expect(1);
         assert_eq!((failed.count("transferred_objects"), failed.count("failed_objects")), (0, 1));
         assert_eq!(server.keys(&to, ""), [""; 0], "of {size} bytes");
         assert_eq!(server.open_uploads(&to), [""; 0]);

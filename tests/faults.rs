@@ -13,6 +13,9 @@ use support::scripted::{Answer, Exchange, Gate, Request, Scripted};
 use support::tree::noise;
 use support::{Cmd, Tree};
 
+/// What a server does wrong.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+
 const MIB: usize = 1 << 20;
 
 /// Beyond the multipart threshold of [`sync`]: three parts, the last one short.
@@ -200,9 +203,6 @@ fn flipped_byte(exchange: &mut Exchange<'_>) -> io::Result<()> {
     answer.body[last] ^= 1;
     exchange.answer(&answer)
 }
-
-/// What a scripted server does to one exchange.
-type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
 
 const WAYS_TO_SPOIL_A_BODY: [(&str, Fault); 6] = [
     ("short_with_fin", short_with_fin),

@@ -120,7 +120,9 @@ pub enum PathError {
     #[error("it would leave the target directory (a `..` segment, or a symbolic link on the way)")]
     Escapes,
     /// An empty segment, `.`, or a character that file names cannot hold.
-    #[error("no file can have this name (an empty segment, a `.` segment, or a character not allowed in names)")]
+    #[error(
+        "no file can have this name (an empty segment, as a leading or a doubled `/` makes, a `.` segment, or a character not allowed in names)"
+    )]
     NotRepresentable,
     /// A segment or the whole is longer than the file system allows.
     #[error("the name is too long for the file system (at most 255 bytes between slashes, 4096 in all)")]
@@ -164,16 +166,15 @@ impl From<PathError> for io::Error {
     }
 }
 
-/// The place of `key` beneath a root. One leading slash is dropped; every other oddity is an error, since two keys must
-/// not meet in one file. (A key that ends in a slash names a directory: take the slash off and see
+/// The place of `key` beneath a root. Every oddity is an error, a leading slash too, since two keys must not meet in one
+/// file, and a file must be found again by its key. (A key that ends in a slash names a directory: take the slash off and see
 /// [`Root::create_dir`].)
 ///
 /// # Errors
 /// Says why no file beneath the root can have this name.
 pub fn key_to_relative(key: &str) -> Result<PathBuf, PathError> {
-    let relative = key.strip_prefix('/').unwrap_or(key);
-    relative.split('/').try_for_each(check_segment)?;
-    Ok(PathBuf::from(relative))
+    key.split('/').try_for_each(check_segment)?;
+    Ok(PathBuf::from(key))
 }
 
 fn check_segment(segment: &str) -> Result<(), PathError> {
@@ -482,14 +483,14 @@ mod tests {
     #[test]
     fn keys_become_paths_or_are_refused_with_the_reason() {
         let long = "x".repeat(300);
-        let good = [("a", "a"), ("a/b.c", "a/b.c"), ("/etc/passwd", "etc/passwd"), ("...", "..."), ("a b/~", "a b/~")];
+        let good = [("a", "a"), ("a/b.c", "a/b.c"), ("...", "..."), ("a b/~", "a b/~")];
         for (key, path) in good {
             assert_eq!(key_to_relative(key).unwrap(), Path::new(path), "{key}");
         }
-        for key in ["..", "../x", "a/../../x", "a/..", "/.."] {
+        for key in ["..", "../x", "a/../../x", "a/.."] {
             assert!(matches!(key_to_relative(key), Err(PathError::Escapes)), "{key}");
         }
-        for key in ["", "/", "//a", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "data//../secret"] {
+        for key in ["", "/", "/a", "/etc/passwd", "//a", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "data//../secret"] {
             assert!(matches!(key_to_relative(key), Err(PathError::NotRepresentable)), "{key}");
         }
         assert!(matches!(key_to_relative(&format!("a/{long}/b")), Err(PathError::NameTooLong)));
@@ -525,7 +526,7 @@ mod tests {
             let root = Root::create(&home.path().join("root")).unwrap();
             for key in &keys {
                 if put(&root, key, key.as_bytes()).is_ok() {
-                    let read = std::fs::read(root.path().join(key.strip_prefix('/').unwrap_or(key))).unwrap();
+                    let read = std::fs::read(root.path().join(key)).unwrap();
                     prop_assert_eq!(&read, key.as_bytes());
                 }
             }

@@ -402,17 +402,14 @@ fn endpoint(url: &str, side: SideName) -> Result<EndpointChoice, Mistake> {
         Some("memory") => Ok(EndpointChoice::EmbeddedMemory),
         Some("") => Err(usage(format!("--{side}-endpoint-url embedded: needs a directory, or the word `memory`"))),
         Some(directory) => Ok(EndpointChoice::EmbeddedDirectory(PathBuf::from(directory))),
+        // Somebody may have written a secret into it, of which no part may be said.
+        None if url.contains('@') => Err(usage(format!(
+            "--{side}-endpoint-url has an `@` in it, and a service's address takes no login; give the keys by \
+             --{side}-access-key and --{side}-secret-access-key, or by the environment"
+        ))),
         None => Endpoint::parse(url)
             .map(EndpointChoice::Service)
-            .map_err(|error| usage(format!("--{side}-endpoint-url `{}`: {error}", without_userinfo(url)))),
-    }
-}
-
-/// A URL that may be printed: somebody may have written a secret into it.
-fn without_userinfo(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
-        _ => url.to_owned(),
+            .map_err(|error| usage(format!("--{side}-endpoint-url `{url}`: {error}"))),
     }
 }
 

@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use hyper::http::HeaderMap;
 use hyper::http::header::HeaderName;
 use ropeway_io::buf::Lease;
+use ropeway_io::hash::Crc64;
 use ropeway_s3proto::checksum::{ChecksumType, Crc64Nvme, Md5Digest};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
@@ -133,25 +134,35 @@ impl Client {
         .await
     }
 
-    /// A whole object of `size_bytes` into the buffer.
-    pub async fn get_whole(&self, key: &Key, size_bytes: u64, buffer: &mut Lease) -> Result<ObjectHead, Error> {
+    /// A whole object of `size_bytes` into the buffer, and the sum of what was received.
+    pub async fn get_whole(
+        &self,
+        key: &Key,
+        size_bytes: u64,
+        buffer: &mut Lease,
+    ) -> Result<(ObjectHead, Crc64Nvme), Error> {
         let get = GetObject { key, range: None, if_match: None, checksum_mode: true };
         self.get(&get, size_bytes, buffer).await
     }
 
-    /// A range of an object into the buffer, if the object still has this ETag.
+    /// A range of an object into the buffer, if the object still has this ETag, and the sum of what was received.
     pub async fn get_range(
         &self,
         key: &Key,
         range: ByteRange,
         if_match: Option<&ETag>,
         buffer: &mut Lease,
-    ) -> Result<(), Error> {
+    ) -> Result<Crc64Nvme, Error> {
         let get = GetObject { key, range: Some(range), if_match, checksum_mode: false };
-        self.get(&get, range.len(), buffer).await.map(drop)
+        Ok(self.get(&get, range.len(), buffer).await?.1)
     }
 
-    async fn get(&self, get: &GetObject<'_>, size_bytes: u64, buffer: &mut Lease) -> Result<ObjectHead, Error> {
+    async fn get(
+        &self,
+        get: &GetObject<'_>,
+        size_bytes: u64,
+        buffer: &mut Lease,
+    ) -> Result<(ObjectHead, Crc64Nvme), Error> {
         let make = || Ok(bare(get.request(&self.settings.address)));
         self.perform("GetObject", Some(get.key), make, async |client, answer: Answer| {
             if !answer.head.status.is_success() {
@@ -167,8 +178,8 @@ impl Client {
                 let now = head.size_bytes;
                 return Err(Failure::Changed(format!("{size_bytes} bytes were expected, it now has {now}")));
             }
-            receive(answer, size_bytes, buffer, client).await?;
-            Ok(head)
+            let crc = receive(answer, size_bytes, buffer, client).await?;
+            Ok((head, crc))
         })
         .await
     }
@@ -351,18 +362,26 @@ fn check_range(wanted: Option<ByteRange>, head: &op::ObjectHead) -> Result<(), F
 }
 
 /// Reads exactly `size_bytes` into the buffer: an answer that is longer or shorter is not the object that was listed
-/// (reliability.md P50, P51).
-async fn receive(mut answer: Answer, size_bytes: u64, buffer: &mut Lease, client: &Client) -> Result<(), Failure> {
+/// (reliability.md P50, P51). Each slice is summed where it was put, while it is still in the core's cache.
+async fn receive(
+    mut answer: Answer,
+    size_bytes: u64,
+    buffer: &mut Lease,
+    client: &Client,
+) -> Result<Crc64Nvme, Failure> {
+    let mut crc = Crc64::new();
     buffer.set_len(0);
     while let Some(frame) = answer.frames.next().await? {
         if buffer.len() as u64 + frame.len() as u64 > size_bytes {
             return Err(Failure::Protocol(format!("more than the expected {size_bytes} bytes came")));
         }
+        let start = buffer.len();
         buffer.extend_from_slice(&frame);
+        crc.update(&buffer.filled()[start..]);
     }
     if (buffer.len() as u64) < size_bytes {
         return Err(Failure::Protocol(format!("{} bytes came, {size_bytes} were expected", buffer.len())));
     }
     answer.give_back(client);
-    Ok(())
+    Ok(Crc64Nvme(crc.finish()))
 }

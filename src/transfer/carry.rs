@@ -9,13 +9,13 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ropeway_io::hash::{Crc64, Md5, md5};
+use ropeway_io::hash::{Md5, combine, md5};
 use ropeway_s3proto::checksum::Crc64Nvme;
 use tokio::sync::{Notify, mpsc};
 
 use super::large::{Attached, Destination, PartDone};
 use super::part::{self, Part};
-use super::side::{Acknowledged, crc_of, write_failed};
+use super::side::{Acknowledged, write_failed};
 use super::verify::{self, Proof};
 use super::{Error, Kit, Side};
 use crate::client::{Checks, Failure, RequestBody, Uploaded};
@@ -38,8 +38,7 @@ pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -
 /// A part that fits one buffer.
 async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let buffer = kit.arena.lease(part.size_bytes() as usize).await;
-    let buffer = attached.source.read(kit, part.range.clone(), buffer).await?;
-    let crc = crc_of(buffer.filled());
+    let (buffer, crc) = attached.source.read(kit, part.range.clone(), buffer).await?;
     let md5 = attached.large.part_md5.then(|| md5(buffer.filled()));
     if let Some(turnstile) = &attached.in_order {
         turnstile.pass(part.range.clone(), buffer.filled()).await;
@@ -65,11 +64,11 @@ async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<Part
 /// A part larger than a buffer, into a file.
 async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let file = attached.file.as_ref().expect("a local target has its file");
-    let (mut crc, mut md5) = (Crc64::new(), attached.large.part_md5.then(Md5::new));
+    let (mut crc, mut md5) = (0, attached.large.part_md5.then(Md5::new));
     for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
         let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-        let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-        crc.update(buffer.filled());
+        let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
+        crc = combine(crc, piece.0, buffer.len() as u64);
         if let Some(md5) = &mut md5 {
             md5.update(buffer.filled());
         }
@@ -80,7 +79,7 @@ async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<
         written.map_err(write_failed)?;
     }
     let md5 = md5.map(Md5::finish);
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.finish(), md5, acknowledged: None })
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc, md5, acknowledged: None })
 }
 
 /// A part larger than a buffer, into a bucket: sent while it is read. Its checksum is known only afterwards, so it is
@@ -184,14 +183,14 @@ impl Stretches {
         range: Range<u64>,
         slices: &mpsc::Sender<Bytes>,
     ) -> Result<Option<(u64, [u8; 16])>, Error> {
-        let (mut crc, mut md5) = (Crc64::new(), Md5::new());
+        let (mut crc, mut md5) = (0, Md5::new());
         for range in part::stretches(range, kit.sizes.buffer_bytes) {
             let buffer = tokio::select! {
                 buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
                 () = slices.closed() => return Ok(None),
             };
-            let buffer = attached.source.read(kit, range.clone(), buffer).await?;
-            crc.update(buffer.filled());
+            let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
+            crc = combine(crc, piece.0, buffer.len() as u64);
             md5.update(buffer.filled());
             if let Some(turnstile) = &attached.in_order {
                 turnstile.pass(range, buffer.filled()).await;
@@ -200,6 +199,6 @@ impl Stretches {
                 return Ok(None);
             }
         }
-        Ok(Some((crc.finish(), md5.finish())))
+        Ok(Some((crc, md5.finish())))
     }
 }

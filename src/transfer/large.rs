@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
-use ropeway_io::hash::{Crc64, Md5};
+use ropeway_io::hash::{Md5, combine};
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::name::{ETag, Key, UploadId};
@@ -193,15 +193,18 @@ async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expect
         (Expected::Crc64(crc), _) if !md5_only => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         (Expected::Md5(md5), _) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
         (_, Content::File { .. }) => {
-            let (mut crc, mut md5) = (Crc64::new(), Md5::new());
+            let (mut crc, mut md5) = (0, Md5::new());
             for range in part::stretches(0..source.size_bytes, kit.sizes.buffer_bytes) {
                 let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-                let buffer = source.read(kit, range, buffer).await?;
-                if md5_only { md5.update(buffer.filled()) } else { crc.update(buffer.filled()) }
+                let (buffer, piece) = source.read(kit, range, buffer).await?;
+                crc = combine(crc, piece.0, buffer.len() as u64);
+                if md5_only {
+                    md5.update(buffer.filled());
+                }
             }
             Ok(match md5_only {
                 true => Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5.finish())) },
-                false => Checks { crc64nvme: Some(Crc64Nvme(crc.finish())), content_md5: None },
+                false => Checks { crc64nvme: Some(Crc64Nvme(crc)), content_md5: None },
             })
         }
         _ => Ok(Checks::default()),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ropeway_io::buf::Lease;
 use ropeway_io::file::File;
-use ropeway_io::hash::{crc64, md5};
+use ropeway_io::hash::md5;
 use ropeway_io::path::{FileFacts, FileKind, Follow, Root, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::error::Class;
@@ -168,23 +168,28 @@ pub(super) fn refuses_checksum(error: &client::Error) -> bool {
 }
 
 impl Opened {
-    /// Reads `range` into the buffer, all of it or an error.
-    pub(super) async fn read(&self, kit: &Kit, range: Range<u64>, mut buffer: Lease) -> Result<Lease, Error> {
+    /// Reads `range` into the buffer, all of it or an error, and sums it on the way.
+    pub(super) async fn read(
+        &self,
+        kit: &Kit,
+        range: Range<u64>,
+        mut buffer: Lease,
+    ) -> Result<(Lease, Crc64Nvme), Error> {
         let wanted = (range.end - range.start) as usize;
         match (&self.content, &kit.source) {
             (Content::File { file, .. }, _) => {
-                let (read, buffer) = kit.files.read_at(file, buffer, wanted, range.start).await;
-                let read = read.map_err(Error::reading("read"))?;
+                let (read, buffer) = kit.files.read_summed_at(file, buffer, wanted, range.start).await;
+                let (read, crc) = read.map_err(Error::reading("read"))?;
                 if read < wanted {
                     let end = range.start + read as u64;
                     return Err(Error::Changed(format!("it ends at byte {end}, before byte {}", range.end)));
                 }
-                Ok(buffer)
+                Ok((buffer, Crc64Nvme(crc)))
             }
             (Content::Object { key, etag }, Side::Bucket(side)) => {
                 let range = ByteRange { start: range.start, end: range.end };
-                side.client.get_range(key, range, etag.as_ref(), &mut buffer).await.map_err(Error::source)?;
-                Ok(buffer)
+                let got = side.client.get_range(key, range, etag.as_ref(), &mut buffer).await;
+                Ok((buffer, got.map_err(Error::source)?))
             }
             (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
         }
@@ -207,9 +212,4 @@ pub(super) const NOT_COMPARED: Proof = Proof::None(Unproven::Local);
 /// A failed local write, unless a path is to blame.
 pub(super) fn write_failed(error: io::Error) -> Error {
     Error::Local { side: SideName::Target, doing: "write", error }
-}
-
-/// The CRC64NVME of `content`.
-pub(super) fn crc_of(content: &[u8]) -> Crc64Nvme {
-    Crc64Nvme(crc64(content))
 }

@@ -5,7 +5,7 @@ use ropeway_io::path::key_to_relative;
 use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::op::ObjectMetadata;
 
-use super::side::{Content, NOT_COMPARED, Opened, crc_of, write_failed};
+use super::side::{Content, NOT_COMPARED, Opened, write_failed};
 use super::verify::{Expected, Proof};
 use super::{Error, Kit, Receipt, Side, metadata};
 use crate::entry::Entry;
@@ -34,19 +34,18 @@ pub(super) async fn transfer(kit: &Kit, entry: &Entry, source: Opened) -> Result
 async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> Result<Read, Error> {
     match (&source.content, &kit.source) {
         (Content::File { .. }, _) => {
-            let content = source.read(kit, 0..source.size_bytes, buffer).await?;
+            let (content, crc) = source.read(kit, 0..source.size_bytes, buffer).await?;
             source.check_unchanged()?;
-            let crc = crc_of(content.filled());
             let metadata = metadata::of_file(&entry.key, source.modified_ns);
             Ok(Read { content, crc, proof: NOT_COMPARED, metadata, modified_ns: source.modified_ns })
         }
         (Content::Object { key, .. }, Side::Bucket(side)) => {
-            let head = side.client.get_whole(key, source.size_bytes, &mut buffer).await.map_err(Error::source)?;
+            let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
+            let (head, crc) = got.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
             if part_bytes.is_none() && head.needs_part_size() {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
-            let crc = crc_of(buffer.filled());
             let proof = Expected::of(&head, part_bytes).check_whole(buffer.filled(), crc)?;
             let modified_ns =
                 metadata::stored_modified_ns(&head.metadata).or(head.last_modified_ns).unwrap_or(source.modified_ns);

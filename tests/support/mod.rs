@@ -2,7 +2,12 @@
 //!
 //! `Server::any()` is the embedded server, unless the environment names a real one (`ROPEWAY_TEST_ENDPOINT` and its
 //! fellows, as the scripts under `tests/servers/` print them); so the same suite runs against each.
-#![expect(dead_code, unreachable_pub, reason = "each suite is a crate of its own and uses its own share of this")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each suite is a crate of its own and uses its own share of this"
+)]
 
 pub mod cmd;
 pub mod model;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::buf::Lease;
+use crate::hash::Crc64;
 use crate::path::FileFacts;
 use crate::runtime::Backend;
 
@@ -115,13 +116,46 @@ impl Files {
     /// # Panics
     /// When `len_bytes` is beyond the capacity of `buf`.
     pub async fn read_at(&self, file: &File, buf: Lease, len_bytes: usize, offset: u64) -> (io::Result<usize>, Lease) {
+        self.fill(file, buf, len_bytes, offset, |_| {}).await
+    }
+
+    /// As [`read_at`](Self::read_at), with the CRC64NVME of what was read. Bytes that only have to be copied are summed in
+    /// pieces while they are still in the core's cache.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    ///
+    /// # Panics
+    /// As [`read_at`](Self::read_at).
+    pub async fn read_summed_at(
+        &self,
+        file: &File,
+        buf: Lease,
+        len_bytes: usize,
+        offset: u64,
+    ) -> (io::Result<(usize, u64)>, Lease) {
+        let mut crc = Crc64::new();
+        let (read, buf) = self.fill(file, buf, len_bytes, offset, |bytes| crc.update(bytes)).await;
+        (read.map(|count| (count, crc.finish())), buf)
+    }
+
+    /// Reads until the buffer holds `len_bytes` or the file ends, and shows `seen` each stretch as it arrives.
+    async fn fill(
+        &self,
+        file: &File,
+        buf: Lease,
+        len_bytes: usize,
+        offset: u64,
+        mut seen: impl FnMut(&[u8]),
+    ) -> (io::Result<usize>, Lease) {
         assert!(len_bytes <= buf.capacity(), "{len_bytes} bytes do not fit in a buffer of {}", buf.capacity());
         let mut buf = buf;
         let mut filled = 0;
         let mut cached = len_bytes <= INLINE_BYTES_MAX && self.has_cached_reads();
         let in_memory = len_bytes > INLINE_BYTES_MAX && self.has_cached_reads() && in_memory(file);
+        let call_bytes_max = if in_memory { INLINE_BYTES_MAX } else { ONE_CALL_BYTES_MAX };
         while filled < len_bytes {
-            let range = filled..len_bytes.min(filled + ONE_CALL_BYTES_MAX);
+            let range = filled..len_bytes.min(filled + call_bytes_max);
             let at = offset + filled as u64;
             let bytes = &mut buf.as_mut_slice()[range.clone()];
             let at_once = match (in_memory, cached) {
@@ -140,7 +174,10 @@ impl Files {
             };
             match attempt {
                 Ok(0) => break,
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    seen(&buf.as_slice()[filled..filled + count]);
+                    filled += count;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     buf.set_len(filled);
@@ -318,6 +355,7 @@ mod tests {
     use super::fake::{Script, Step};
     use super::*;
     use crate::buf::{Arena, ArenaLayout};
+    use crate::hash::crc64;
     use crate::runtime::block_on;
     use crate::runtime::tests::backends;
     use proptest::prelude::*;
@@ -328,6 +366,16 @@ mod tests {
     fn arena() -> Arena {
         let layout = ArenaLayout { large_bytes: LARGE_BYTES, large_count: 2, small_bytes: 4096, small_count: 2 };
         Arena::new(layout).unwrap()
+    }
+
+    /// The output of a future that needs to be polled only once.
+    #[cfg(target_os = "linux")]
+    fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
     }
 
     fn new_file() -> File {
@@ -361,12 +409,42 @@ mod tests {
                     let (written, buf) = files.write_at(&file, buf, offset).await;
                     written.unwrap();
                     assert_eq!(file.facts().unwrap().size_bytes, if len == 0 { 0 } else { offset + len as u64 });
-                    let (read, buf) = files.read_at(&file, buf, LARGE_BYTES, offset + skip as u64).await;
-                    assert_eq!(read.unwrap(), buf.len());
+                    let (read, buf) = files.read_summed_at(&file, buf, LARGE_BYTES, offset + skip as u64).await;
+                    assert_eq!(read.unwrap(), (buf.len(), crc64(buf.filled())));
                     buf.filled().to_vec()
                 }).unwrap();
                 prop_assert!(read == pattern(len)[skip.min(len)..], "{:?}", backend);
             }
+        }
+    }
+
+    /// An anonymous file in memory lies on tmpfs, and needs neither a mount nor a name.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn files_in_memory_are_known_and_go_through_no_backend() {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = File::from_std(rustix::fs::memfd_create("in-memory", flags).unwrap().into());
+        assert!(in_memory(&file));
+        assert!(!in_memory(&File::from_std(std::fs::File::open("/proc/self/status").unwrap())));
+        let content = pattern(LARGE_BYTES);
+        for backend in backends() {
+            block_on(backend, async {
+                let (arena, files) = (arena(), Files::new(backend));
+                let mut buf = arena.lease(LARGE_BYTES).await;
+                buf.extend_from_slice(&content);
+                // Ready at the first poll: nothing was handed to the ring or to a thread.
+                let (written, buf) = at_once(files.write_at(&file, buf, 0)).expect("a write that is a copy");
+                written.unwrap();
+                for len in [5_000, LARGE_BYTES] {
+                    let buf = arena.lease(LARGE_BYTES).await;
+                    let read = at_once(files.read_summed_at(&file, buf, len, 0));
+                    let (read, buf) = read.expect("a read that is a copy");
+                    assert_eq!(read.unwrap(), (len, crc64(&content[..len])));
+                    assert_eq!(buf.filled(), &content[..len]);
+                }
+                drop(buf);
+            })
+            .unwrap();
         }
     }
 

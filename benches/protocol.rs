@@ -1,0 +1,83 @@
+//! What a request and a listing page cost before and after the wire: one signature, one PUT head, one page of 1,000 keys.
+
+use std::fmt::Write;
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http::{HeaderMap, StatusCode};
+use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::endpoint::{Address, Addressing, Endpoint};
+use ropeway_s3proto::name::{Bucket, Key};
+use ropeway_s3proto::op::{ListObjectsV2, ObjectMetadata, PutObject};
+use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
+
+const NOW_UNIX_S: i64 = 1_700_000_000;
+
+fn sign(criterion: &mut Criterion) {
+    let endpoint = Endpoint::parse("http://127.0.0.1:9000").expect("an endpoint");
+    let address = Address::new(&endpoint, &Bucket::parse("bench").expect("a bucket"), Addressing::Path);
+    let key = Key::parse(b"logs/2024/11/20/host-0042/part-000001.bin").expect("a key");
+    let metadata = ObjectMetadata {
+        content_type: Some("application/octet-stream".to_owned()),
+        user: vec![("mtime".to_owned(), "1700000000.123456789".to_owned())],
+        ..ObjectMetadata::default()
+    };
+    let put = PutObject {
+        key: &key,
+        content_length: 10_240,
+        metadata: &metadata,
+        content_md5: None,
+        checksum_crc64nvme: Some(Crc64Nvme(0x1234_5678_9abc_def0)),
+        if_none_match: false,
+    };
+    let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let credentials =
+        Credentials { access_key_id: "AKIDEXAMPLE".into(), secret_access_key: secret, session_token: None };
+    let mut signer = Signer::new(Some(credentials), "us-east-1".into());
+    let mut group = criterion.benchmark_group("request");
+    group.bench_function("head of a PUT", |bencher| bencher.iter(|| put.request(black_box(&address)).expect("a head")));
+    let mut head = put.request(&address).expect("a head");
+    group.bench_function("signature", |bencher| {
+        bencher.iter(|| signer.sign(black_box(&mut head), Payload::Unsigned, NOW_UNIX_S));
+    });
+    group.finish();
+}
+
+fn list_page(criterion: &mut Criterion) {
+    let body = page(1_000);
+    let mut group = criterion.benchmark_group("listing");
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("page of 1,000 keys", |bencher| {
+        bencher.iter(|| {
+            let page = ListObjectsV2::parse(StatusCode::OK, &HeaderMap::new(), black_box(body.as_bytes()));
+            assert_eq!(page.expect("a page").rows.len(), 1_000);
+        });
+    });
+    group.finish();
+}
+
+/// A page as the service writes it.
+fn page(keys: usize) -> String {
+    let mut body = String::from(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <Name>bench</Name><Prefix></Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>\
+         <IsTruncated>true</IsTruncated><NextContinuationToken>token</NextContinuationToken>",
+    );
+    for index in 0..keys {
+        write!(
+            body,
+            "<Contents><Key>logs/2024/11/20/host-{:04}/part-{index:08}.bin</Key>\
+             <LastModified>2024-11-20T17:50:{:02}.000Z</LastModified>\
+             <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>{}</Size>\
+             <StorageClass>STANDARD</StorageClass></Contents>",
+            index / 100,
+            index % 60,
+            index * 977,
+        )
+        .expect("writing to a String cannot fail");
+    }
+    body + "</ListBucketResult>"
+}
+
+criterion_group!(benches, sign, list_page);
+criterion_main!(benches);

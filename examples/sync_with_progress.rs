@@ -1,0 +1,98 @@
+//! A sync from a program of one's own: settings in, a callback while it runs, the report at the end.
+//!
+//! ```text
+//! cargo run --example sync_with_progress -- ./photos
+//! ```
+//!
+//! It copies the directory into the built-in server's memory, so it needs no account and leaves nothing behind. For a real
+//! service, replace `EndpointChoice::EmbeddedMemory` with `EndpointChoice::Service` and give credentials.
+#![expect(clippy::print_stdout, reason = "an example shows what it has to say")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ropeway::engine::{self, StopHandle};
+use ropeway::report::{Event, Note, Observer, Progress};
+use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings};
+
+fn main() -> ExitCode {
+    let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        println!("usage: sync_with_progress DIRECTORY");
+        return ExitCode::from(2);
+    };
+    // A `StopHandle` may be given to another thread or a signal handler, which ends the run early and in order.
+    match engine::run(&settings(source), &StopHandle::default(), &mut Narrator::default()) {
+        Ok(summary) => {
+            let counts = summary.counts;
+            println!(
+                "{} objects and {} bytes copied, {} of them verified by checksum, {} failed",
+                counts.transferred_objects, counts.transferred_bytes, counts.verified_checksum, counts.failed_objects,
+            );
+            ExitCode::from(summary.exit_code)
+        }
+        // Refused before anything was changed; the error says what to do about it.
+        Err(error) => {
+            println!("error: {error}");
+            ExitCode::from(error.exit_code().number())
+        }
+    }
+}
+
+fn settings(source: PathBuf) -> SyncSettings {
+    let target = BucketPlace {
+        bucket: Bucket::parse("example").expect("a valid bucket name"),
+        prefix: "copies/".to_owned(),
+        endpoint: EndpointChoice::EmbeddedMemory,
+        region: "us-east-1".to_owned(),
+        credentials: None,
+        force_path_style: false,
+        ca_bundle: None,
+    };
+    SyncSettings {
+        source: Place::Local(source),
+        target: Place::Bucket(target),
+        dry_run: false,
+        limits: Limits::default(),
+        patience: Patience::default(),
+        io: IoChoice::Auto,
+        // Failures and warnings always come; ask for every copied object as well.
+        events: Events { transferred: true, skipped: false },
+        progress_interval: Duration::from_millis(200),
+    }
+}
+
+/// Hears what happens, on the thread that called `engine::run`.
+#[derive(Default)]
+struct Narrator {
+    copied: u64,
+}
+
+impl Observer for Narrator {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Transferred { key, size_bytes, verified_by, .. } => {
+                self.copied += 1;
+                println!(
+                    "{}: {key}, {size_bytes} bytes, verified by {}",
+                    self.copied,
+                    verified_by.unwrap_or("nothing")
+                );
+            }
+            Event::Failed { key, error } => println!("FAILED {key}: {error}"),
+            Event::Warned { key, reason } => println!("{key}: {reason}"),
+            Event::Planned { .. } | Event::Skipped { .. } => {}
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let counts = progress.counts;
+        println!("... {} bytes after {:.1} s", counts.moved_bytes, progress.elapsed.as_secs_f64());
+    }
+
+    fn note(&mut self, level: Note, text: &str) {
+        if level == Note::Warning {
+            println!("note: {text}");
+        }
+    }
+}
