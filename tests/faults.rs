@@ -465,6 +465,19 @@ fn row_07_k22_a_token_that_repeats_ends_the_listing_with_an_error() {
     }
 }
 
+#[test]
+fn row_07_k22_tokens_that_go_round_in_a_circle_end_the_listing_with_an_error() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    // Empty pages, so that no order of keys tells.
+    for (token, next) in [("", "one"), ("one", "two"), ("two", "three"), ("three", "one")] {
+        let listing = server.on("ListObjectsV2", "").query("max-keys", "1000").query("continuation-token", token);
+        listing.times(20).answer(page(&[], Some(next)));
+    }
+    let output = down(&server, &tree).expect(1);
+    assert_says(&output, "repeats itself");
+    assert!(server.requests_of("ListObjectsV2").len() < 20);
+}
+
 // Row 8: what is stored is what was sent.
 
 #[test]
@@ -841,7 +854,8 @@ fn p57_a_refusal_that_comes_before_the_body_is_sent_is_heard() {
             exchange.answer(&Answer::error(403, "AccessDenied"))?;
             exchange.stop_reading()
         });
-        let output = up(&server, &tree).expect(1);
+        // One worker: the connection, its body stuck half-way, must not be the next object's.
+        let output = up(&server, &tree).args(["--worker-size", "1"]).expect(1);
         assert_says(&output, "403 AccessDenied");
         assert_eq!(content(&server, "g").as_deref(), Some(&b"fine"[..]));
     }
@@ -904,6 +918,49 @@ fn p31_p32_a_range_that_was_not_asked_for_is_not_written() {
             assert_only(&tree, "target", "k", &expected);
         }
     }
+}
+
+/// The right body, chunked, with an extension of a chunk and a trailer.
+fn whole_and_chunked(exchange: &mut Exchange<'_>) -> io::Result<()> {
+    let answer = exchange.perform()?.header("transfer-encoding", "chunked");
+    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    exchange.send(answer.head())?;
+    exchange.send(format!("{:016x};a=b\r\n", first.len()))?;
+    exchange.send(first)?;
+    exchange.send(format!("\r\n{:X}\r\n", second.len()))?;
+    exchange.send(second)?;
+    exchange.send("\r\n0\r\nx-trailer: y\r\n\r\n")
+}
+
+fn whole_until_the_end(exchange: &mut Exchange<'_>) -> io::Result<()> {
+    let answer = exchange.perform()?.header("connection", "close");
+    exchange.send(String::from_utf8_lossy(&answer.head()).replace("content-length", "x-length"))?;
+    exchange.send(&answer.body)?;
+    exchange.fin()
+}
+
+#[test]
+fn p59_a_whole_body_needs_no_declared_length() {
+    for way in [whole_and_chunked as Fault, whole_until_the_end] {
+        for size in [1_000, LARGE] {
+            let (server, tree) = (holding(&[("k", &noise(1, size))]), Tree::new());
+            always(&server, "GetObject", "k", way);
+            let output = down(&server, &tree).expect(0);
+            assert_eq!((output.count("verified_etag"), output.count("retries")), (1, 0));
+            assert_only(&tree, "target", "k", &noise(1, size));
+        }
+    }
+}
+
+#[test]
+fn p60_an_answer_with_two_lengths_is_not_believed() {
+    let (server, tree) = (holding(&[("k", b"content")]), Tree::new());
+    always(&server, "GetObject", "k", |exchange| {
+        let answer = exchange.perform()?.header("content-length", "7").header("content-length", "3");
+        exchange.answer(&answer)
+    });
+    down(&server, &tree).expect(1);
+    assert!(tree.contents("target").is_empty());
 }
 
 #[test]

@@ -169,8 +169,10 @@ impl Client {
                 let refused = answer.whole(client, |head, body| op_error(head.status, &head.headers, body));
                 return Err(refused.await.expect_err("an error status is an error"));
             }
-            let head = GetObject::parse_head(answer.head.status, &answer.head.headers).map_err(Failure::Service)?;
+            let mut head = GetObject::parse_head(answer.head.status, &answer.head.headers).map_err(Failure::Service)?;
             check_range(get.range, &head)?;
+            // A body of undeclared length, chunked for instance, is counted as it arrives.
+            head.size.get_or_insert(size_bytes);
             let head = ObjectHead::new(head, &answer.head.headers)?;
             if head.size_bytes != size_bytes {
                 let now = head.size_bytes;

@@ -25,14 +25,40 @@ pub struct BucketListing {
     /// The page under way; none when the listing has ended.
     fetch: Option<Fetch>,
     range: KeyRange,
-    last_token: Option<String>,
+    tokens: Tokens,
+}
+
+/// Notices tokens that go round in a circle, of whatever length, by remembering one of them: each that is remembered is
+/// held against twice as many that follow as the one before.
+#[derive(Default)]
+struct Tokens {
+    remembered: Option<String>,
+    seen_since: u64,
+    replaced_after: u64,
+}
+
+impl Tokens {
+    /// Whether the token has come before.
+    fn repeats(&mut self, token: &str) -> bool {
+        if self.remembered.as_deref() == Some(token) {
+            return true;
+        }
+        if self.seen_since == self.replaced_after {
+            self.remembered = Some(token.to_owned());
+            self.seen_since = 0;
+            self.replaced_after = self.replaced_after * 2 + 1;
+        } else {
+            self.seen_since += 1;
+        }
+        false
+    }
 }
 
 impl BucketListing {
     pub(super) fn new(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange) -> BucketListing {
         let after = range.after.as_deref().map(|key| [prefix.as_bytes(), key].concat());
         let fetch = Some(fetch(&client, &prefix, after, None));
-        BucketListing { client, prefix, fetch, range: range.clone(), last_token: None }
+        BucketListing { client, prefix, fetch, range: range.clone(), tokens: Tokens::default() }
     }
 
     /// Gives up what is behind `key`: another shard has taken it.
@@ -49,11 +75,10 @@ impl BucketListing {
         let page = self.relative(page)?;
         let past_end = page.last_key().is_some_and(|key| self.range.is_past(key));
         if let Some(token) = next.filter(|_| !past_end) {
-            if self.last_token.as_deref() == Some(&token) {
+            if self.tokens.repeats(&token) {
                 return Err(Error::Protocol(format!("the listing repeats itself: two pages ended with `{token}`")));
             }
-            self.fetch = Some(self::fetch(&self.client, &self.prefix, None, Some(token.clone())));
-            self.last_token = Some(token);
+            self.fetch = Some(self::fetch(&self.client, &self.prefix, None, Some(token)));
         }
         Ok(Some(page))
     }
@@ -89,3 +114,22 @@ fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: O
 
 /// The most that S3 puts on a page.
 const PAGE_KEYS: u32 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_circle_of_tokens_is_noticed_and_no_straight_line_is(straight in 0usize..200, circle in 1usize..200) {
+            let mut tokens = Tokens::default();
+            for number in 0..straight + circle {
+                prop_assert!(!tokens.repeats(&number.to_string()));
+            }
+            let round = (0..8 * (straight + circle)).map(|step| straight + step % circle);
+            prop_assert!(round.into_iter().any(|number| tokens.repeats(&number.to_string())));
+        }
+    }
+}
