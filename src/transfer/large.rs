@@ -118,8 +118,7 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
             }
             source.size_bytes = head.size_bytes;
             let expected = Expected::of(&head, part_bytes);
-            let modified_ns =
-                metadata::stored_modified_ns(&head.metadata).or(head.last_modified_ns).unwrap_or(source.modified_ns);
+            let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             *etag = head.etag;
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
@@ -210,22 +209,28 @@ async fn create_upload(
 /// What can be said of a streamed object's content before it is sent, so that the service refuses a wrong one instead of
 /// replacing the old object with it. A file is read once for this and once more to be sent.
 async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expected: Expected) -> Result<Checks, Error> {
-    let md5_only = side.client.abilities().upload_proof() == UploadProof::Md5;
+    // Until it is known which of the two the service heeds, it is given both.
+    let known = side.client.abilities().upload_proof();
+    let (use_crc, use_md5) = (known != UploadProof::Md5, known != UploadProof::Checksum);
     match (expected, &source.content) {
-        (Expected::Crc64(crc), _) if !md5_only => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
+        (Expected::Crc64(crc), _) if !use_md5 => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         (Expected::Md5(md5), _) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
         (_, Content::File { .. }) => {
             let (mut crc, mut md5) = (Crc64::new(), Md5::new());
             for range in part::stretches(0..source.size_bytes, kit.sizes.buffer_bytes) {
                 let buffer = kit.arena.lease((range.end - range.start) as usize).await;
                 let buffer = source.read(kit, range, buffer).await?;
-                if md5_only { md5.update(buffer.filled()) } else { crc.update(buffer.filled()) }
+                if use_crc {
+                    crc.update(buffer.filled());
+                }
+                if use_md5 {
+                    md5.update(buffer.filled());
+                }
             }
-            Ok(match md5_only {
-                true => Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5.finish())) },
-                false => Checks { crc64nvme: Some(Crc64Nvme(crc.finish())), content_md5: None },
-            })
+            let crc64nvme = use_crc.then(|| Crc64Nvme(crc.finish()));
+            Ok(Checks { crc64nvme, content_md5: use_md5.then(|| Md5Digest(md5.finish())) })
         }
+        (Expected::Crc64(crc), _) if use_crc => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         _ => Ok(Checks::default()),
     }
 }
