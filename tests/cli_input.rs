@@ -104,7 +104,7 @@ fn sizes_without_sense() {
     ] {
         refused(sync(&[flag, value]), 2, &[word]);
     }
-    refused_in_a_line(sync(&["--memory", "4MiB"]), 2, &["--memory", "is too little", "at least"]);
+    refused_in_a_line(sync(&["--memory", "4MiB"]), 2, &["--memory", "is too little", "needs"]);
     assert_eq!(tree.names(""), ["source", "source/a"].map(PathBuf::from));
 }
 
