@@ -12,7 +12,7 @@ use support::{Cmd, Output, Relay, Server, Tree};
 #[track_caller]
 fn refused(run: Cmd, code: i32, words: &[&str]) -> Output {
     let output = run.expect(code);
-    assert_eq!(output.stderr.matches("error: ").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", output.stderr);
     for word in words {
         assert!(output.stderr.contains(word), "`{word}` is missing in: {}", output.stderr);
     }
