@@ -83,8 +83,8 @@ fn i7_large_objects() {
     let serve = Serve::start(&["--root", root.to_str().expect("UTF-8")]);
     std::fs::create_dir(tree.at("source")).expect("a directory");
     (0..4).for_each(|number| sparse(&tree.at(format!("source/{number}")), 1 << 30));
-    within_the_limit("uploading 4 x 1 GiB", Cmd::sync(tree.path(), "source", "s3://b/").to(&serve.server));
-    within_the_limit("downloading 4 x 1 GiB", Cmd::sync(tree.path(), "s3://b/", "back").from(&serve.server));
+    within_the_limit("uploading 4 x 1 GiB", Cmd::sync(tree.path(), "source", "s3://memory/").to(&serve.server));
+    within_the_limit("downloading 4 x 1 GiB", Cmd::sync(tree.path(), "s3://memory/", "back").from(&serve.server));
 }
 
 #[test]
@@ -98,10 +98,10 @@ fn i7_many_small_objects() {
         }
         std::fs::write(tree.at(format!("source/{}/{number}", number / 1_000)), "x").expect("a file");
     }
-    let up = || Cmd::sync(tree.path(), "source", "s3://b/").to(&serve.server);
+    let up = || Cmd::sync(tree.path(), "source", "s3://memory/").to(&serve.server);
     within_the_limit("uploading 200,000 objects", up());
     within_the_limit("finding 200,000 objects in place", up());
-    let copy = Cmd::sync(tree.path(), "s3://b/", "s3://c/").from(&serve.server).to(&serve.server);
+    let copy = Cmd::sync(tree.path(), "s3://memory/", "s3://copies/").from(&serve.server).to(&serve.server);
     within_the_limit("copying 200,000 objects", copy);
-    within_the_limit("downloading 200,000 objects", Cmd::sync(tree.path(), "s3://b/", "back").from(&serve.server));
+    within_the_limit("downloading 200,000 objects", Cmd::sync(tree.path(), "s3://memory/", "back").from(&serve.server));
 }

@@ -50,6 +50,14 @@ pub fn compare(direction: Direction, source: EntryRef<'_>, target: Option<EntryR
         },
         // A download restores the file's own time, which is older than the object's: a later LastModified proves nothing.
         Direction::Download if source.modified_ns > target.modified_ns => Verdict::AskStoredTime(target.modified_ns),
+        // A target that shows whole seconds may have been written after the source within the same one: the content decides.
+        Direction::BucketToBucket
+            if same_cut_second(source.modified_ns, target.modified_ns)
+                && source.etag.is_some()
+                && source.etag == target.etag =>
+        {
+            Verdict::Skip
+        }
         Direction::BucketToBucket | Direction::LocalToLocal if source.modified_ns > target.modified_ns => {
             Verdict::Copy(Reason::Newer)
         }
@@ -68,6 +76,19 @@ mod tests {
 
     fn entry(size_bytes: u64, modified_ns: i64) -> EntryRef<'static> {
         EntryRef { key: b"k", size_bytes, modified_ns, etag: None }
+    }
+
+    #[test]
+    fn within_a_cut_second_equal_etags_settle_it() {
+        let etags = ["\"5d41402abc4b2a76b9719d911017c592\"", "\"00000000000000000000000000000000\""];
+        let [one, other] = etags.map(|text| ropeway_s3proto::name::ETag::parse(text).unwrap());
+        let with = |modified_ns, etag| EntryRef { etag, ..entry(1, modified_ns) };
+        let (fine, cut) = (5 * SECOND_NS + 7, 5 * SECOND_NS);
+        let verdict = |source, target| compare(BucketToBucket, source, Some(target));
+        assert_eq!(verdict(with(fine, Some(&one)), with(cut, Some(&one))), Verdict::Skip);
+        assert_eq!(verdict(with(fine, Some(&one)), with(cut, Some(&other))), Verdict::Copy(Reason::Newer));
+        assert_eq!(verdict(with(fine, None), with(cut, None)), Verdict::Copy(Reason::Newer));
+        assert_eq!(verdict(with(fine, Some(&one)), with(fine - 1, Some(&one))), Verdict::Copy(Reason::Newer));
     }
 
     #[test]

@@ -117,8 +117,7 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
             }
             source.size_bytes = head.size_bytes;
             let expected = Expected::of(&head, part_bytes);
-            let modified_ns =
-                metadata::stored_modified_ns(&head.metadata).or(head.last_modified_ns).unwrap_or(source.modified_ns);
+            let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             *etag = head.etag;
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
@@ -188,9 +187,11 @@ fn cut(kit: &Kit, size_bytes: u64, expected: Expected) -> Option<u64> {
 /// What can be said of a streamed object's content before it is sent, so that the service refuses a wrong one instead of
 /// replacing the old object with it. A file is read once for this and once more to be sent.
 async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expected: Expected) -> Result<Checks, Error> {
-    let md5_only = side.client.abilities().upload_proof() == UploadProof::Md5;
+    // Until it is known which of the two the service heeds, it is given both.
+    let known = side.client.abilities().upload_proof();
+    let (use_crc, use_md5) = (known != UploadProof::Md5, known != UploadProof::Checksum);
     match (expected, &source.content) {
-        (Expected::Crc64(crc), _) if !md5_only => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
+        (Expected::Crc64(crc), _) if !use_md5 => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         (Expected::Md5(md5), _) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
         (_, Content::File { .. }) => {
             let (mut crc, mut md5) = (0, Md5::new());
@@ -198,15 +199,14 @@ async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expect
                 let buffer = kit.arena.lease((range.end - range.start) as usize).await;
                 let (buffer, piece) = source.read(kit, range, buffer).await?;
                 crc = combine(crc, piece.0, buffer.len() as u64);
-                if md5_only {
+                if use_md5 {
                     md5.update(buffer.filled());
                 }
             }
-            Ok(match md5_only {
-                true => Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5.finish())) },
-                false => Checks { crc64nvme: Some(Crc64Nvme(crc)), content_md5: None },
-            })
+            let crc64nvme = use_crc.then_some(Crc64Nvme(crc));
+            Ok(Checks { crc64nvme, content_md5: use_md5.then(|| Md5Digest(md5.finish())) })
         }
+        (Expected::Crc64(crc), _) if use_crc => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
         _ => Ok(Checks::default()),
     }
 }

@@ -17,6 +17,13 @@ pub fn stored_modified_ns(metadata: &ObjectMetadata) -> Option<i64> {
     parse_time(user(metadata, MTIME)?)
 }
 
+/// The modification time that a copy of the object is given: the stored one, else when it was written. The header of an
+/// answer has that in whole seconds, the listing finer on some services; only the listed time is found again next time.
+pub(super) fn modified_ns(metadata: &ObjectMetadata, last_modified_ns: Option<i64>, listed_ns: i64) -> i64 {
+    let written = last_modified_ns.filter(|ns| ns.div_euclid(SECOND_NS) != listed_ns.div_euclid(SECOND_NS));
+    stored_modified_ns(metadata).or(written).unwrap_or(listed_ns)
+}
+
 /// The token of the upload that made the object.
 pub(super) fn token(metadata: &ObjectMetadata) -> Option<&str> {
     user(metadata, TOKEN)
@@ -95,6 +102,16 @@ mod tests {
         fn no_text_panics(text in ".*") {
             let _ = parse_time(&text);
         }
+    }
+
+    #[test]
+    fn the_listed_time_is_the_finer_one_unless_the_object_was_replaced() {
+        let stored = ObjectMetadata { user: vec![(MTIME.to_owned(), "5.5".to_owned())], ..ObjectMetadata::default() };
+        let none = ObjectMetadata::default();
+        assert_eq!(modified_ns(&stored, Some(9 * SECOND_NS), 9 * SECOND_NS + 7), 5 * SECOND_NS + SECOND_NS / 2);
+        assert_eq!(modified_ns(&none, Some(9 * SECOND_NS), 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
+        assert_eq!(modified_ns(&none, Some(11 * SECOND_NS), 9 * SECOND_NS + 7), 11 * SECOND_NS);
+        assert_eq!(modified_ns(&none, None, 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
     }
 
     #[test]

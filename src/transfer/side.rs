@@ -133,7 +133,10 @@ impl BucketSide {
         let abilities = self.client.abilities();
         let known = abilities.upload_proof();
         if known != UploadProof::Md5 {
-            match send(&self.client, Checks { crc64nvme: Some(crc), content_md5: None }).await {
+            // A service that ignores the CRC would replace the old object with whatever arrives: until it has shown that it
+            // heeds it, it is given the MD5 as well.
+            let content_md5 = (known == UploadProof::Unknown).then(|| Md5Digest(md5(content)));
+            match send(&self.client, Checks { crc64nvme: Some(crc), content_md5 }).await {
                 Ok(Uploaded { crc64nvme: Some(theirs), etag }) => {
                     abilities.learn_checksum_echo(true);
                     verify::same_crc(crc, theirs)?;

@@ -47,8 +47,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
             let proof = Expected::of(&head, part_bytes).check_whole(buffer.filled(), crc)?;
-            let modified_ns =
-                metadata::stored_modified_ns(&head.metadata).or(head.last_modified_ns).unwrap_or(source.modified_ns);
+            let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
             Ok(Read { content: buffer, crc, proof, metadata, modified_ns })
