@@ -36,7 +36,8 @@ impl TlsSettings {
         let mut roots = RootCertStore::empty();
         match bundle {
             Some(path) => {
-                let refuse = |reason: String| TlsError::Bundle { path: path.to_owned(), reason };
+                let refuse =
+                    |reason: String| TlsError::Bundle { path: path.to_owned(), reason: reason.trim_end().to_owned() };
                 let certificates = CertificateDer::pem_file_iter(path).map_err(|e| refuse(e.to_string()))?;
                 for certificate in certificates {
                     let certificate = certificate.map_err(|e| refuse(e.to_string()))?;

@@ -26,7 +26,7 @@ use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
 use crate::settings::Events;
-use crate::transfer::{self, Done, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Unproven};
+use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Unproven};
 
 /// What one shard says to another, and the control thread to all.
 pub(super) enum Message {
@@ -346,30 +346,41 @@ impl Shard {
     }
 
     async fn carry_out(&self, action: &Action) {
-        let key = || action.entry.key.to_string();
-        if self.orders.dry_run {
-            let (size_bytes, reason) = (action.entry.size_bytes, action.reason.word());
-            return self.event(Event::Planned { key: key(), size_bytes, reason }).await;
+        match transfer::is_settled(&self.kit, action).await {
+            Ok(true) => self.settled(action).await,
+            Ok(false) if self.orders.dry_run => {
+                let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
+                self.event(Event::Planned { key, size_bytes, reason: action.reason.word() }).await;
+            }
+            Ok(false) => match transfer::transfer(&self.kit, action).await {
+                Ok(receipt) => self.transferred(action, receipt).await,
+                Err(error) => self.failed(action, error).await,
+            },
+            Err(error) => self.failed(action, error).await,
         }
-        match transfer::transfer(&self.kit, action).await {
-            Ok(Done::Transferred(receipt)) => self.transferred(action, receipt).await,
-            Ok(Done::Skipped) => {
-                add(&self.tally.skipped_objects, 1);
-                if self.orders.events.skipped {
-                    self.event(Event::Skipped { key: key(), size_bytes: action.entry.size_bytes }).await;
-                }
-            }
-            Err(transfer::Error::Stopped) => {}
-            Err(error) if error.ends_the_run() => {
-                add(&self.tally.failed_objects, 1);
-                let code = super::preflight::exit_code_of(&error);
-                let text = format!("`{}`: {error}", action.entry.key);
-                let _ = self.told.send(Told::Fatal(text, code)).await;
-            }
-            Err(error) => {
-                add(&self.tally.failed_objects, 1);
-                self.event(Event::Failed { key: key(), error: error.to_string() }).await;
-            }
+    }
+
+    /// What was planned turned out to be done.
+    async fn settled(&self, action: &Action) {
+        let size_bytes = action.entry.size_bytes;
+        self.tally.unplan(size_bytes);
+        add(&self.tally.skipped_objects, 1);
+        if self.orders.events.skipped {
+            self.event(Event::Skipped { key: action.entry.key.to_string(), size_bytes }).await;
+        }
+    }
+
+    async fn failed(&self, action: &Action, error: transfer::Error) {
+        if matches!(error, transfer::Error::Stopped) {
+            return;
+        }
+        add(&self.tally.failed_objects, 1);
+        if error.ends_the_run() {
+            let code = super::preflight::exit_code_of(&error);
+            let text = format!("`{}`: {error}", action.entry.key);
+            self.tell(Told::Fatal(text, code)).await;
+        } else {
+            self.event(Event::Failed { key: action.entry.key.to_string(), error: error.to_string() }).await;
         }
     }
 

@@ -40,7 +40,7 @@ macro_rules! tally {
 
         impl std::ops::AddAssign for Counts {
             fn add_assign(&mut self, other: Counts) {
-                $(self.$name += other.$name;)+
+                $(self.$name = self.$name.wrapping_add(other.$name);)+
             }
         }
     };
@@ -77,6 +77,15 @@ tally! {
     requests,
     /// Tries after the first.
     retries,
+}
+
+impl Tally {
+    /// Takes back a planned object that has turned out to need nothing. Another shard may have planned it, so a shard's own
+    /// count may pass below zero for a while; the sum over all shards does not.
+    pub fn unplan(&self, size_bytes: u64) {
+        self.planned_objects.set(self.planned_objects.get().wrapping_sub(1));
+        self.planned_bytes.set(self.planned_bytes.get().wrapping_sub(size_bytes));
+    }
 }
 
 /// Adds to a counter.

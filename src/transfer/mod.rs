@@ -70,16 +70,7 @@ pub struct Sizes {
     pub buffer_bytes: u64,
 }
 
-/// What became of an action that did not fail.
-#[derive(Debug, Clone)]
-pub enum Done {
-    /// The object is at the target, acknowledged and compared.
-    Transferred(Receipt),
-    /// There was nothing to do after all.
-    Skipped,
-}
-
-/// Evidence of a transfer.
+/// Evidence of a transfer: the object is at the target, acknowledged and compared.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     /// Bytes of content.
@@ -108,14 +99,22 @@ impl Kit {
 /// each time is reported as such.
 const STARTS_MAX: u32 = 3;
 
-/// Carries out one action.
-pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
+/// Whether there is nothing to do after all, which the listings alone could not tell: the time stored with the object is the
+/// file's, or the directory that a `dir/` object stands for exists. Changes nothing.
+pub async fn is_settled(kit: &Kit, action: &Action) -> Result<bool, Error> {
     let entry = &action.entry;
-    if let Reason::UnlessStoredTimeIs(file_ns) = action.reason
-        && kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns)
-    {
-        return Ok(Done::Skipped);
+    if let Reason::UnlessStoredTimeIs(file_ns) = action.reason {
+        return Ok(kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns));
     }
+    match (&kit.target, entry.key.strip_suffix('/')) {
+        (Side::Local(target), Some(directory)) => target.has_directory(directory),
+        _ => Ok(false),
+    }
+}
+
+/// Carries out one action.
+pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> {
+    let entry = &action.entry;
     if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
         return target.make_directory(directory, entry.size_bytes);
     }
@@ -126,7 +125,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Done, Error> {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
             }
-            result => return result.map(Done::Transferred).map_err(Error::after_restarts),
+            result => return result.map_err(Error::after_restarts),
         }
     }
 }

@@ -15,7 +15,7 @@ use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key};
 
 use super::verify::{self, Proof, Unproven};
-use super::{Done, Error, Kit};
+use super::{Error, Kit, Receipt};
 use crate::client::{self, Checks, Client, UploadProof, Uploaded};
 use crate::entry::{Entry, SideName};
 
@@ -101,16 +101,16 @@ impl LocalSide {
     }
 
     /// A `dir/` object becomes a directory.
-    pub(super) fn make_directory(&self, key: &str, size_bytes: u64) -> Result<Done, Error> {
+    pub(super) fn make_directory(&self, key: &str, size_bytes: u64) -> Result<Receipt, Error> {
         if size_bytes > 0 {
             return Err(Error::MarkerWithContent);
         }
-        let path = key_to_relative(key)?;
-        if self.root.facts(&path).is_ok_and(|facts| facts.kind == FileKind::Directory) {
-            return Ok(Done::Skipped);
-        }
-        self.root.create_dir(&path)?;
-        Ok(Done::Transferred(super::Receipt::empty()))
+        self.root.create_dir(&key_to_relative(key)?)?;
+        Ok(Receipt::empty())
+    }
+
+    pub(super) fn has_directory(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.root.facts(&key_to_relative(key)?).is_ok_and(|facts| facts.kind == FileKind::Directory))
     }
 }
 
