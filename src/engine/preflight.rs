@@ -9,6 +9,7 @@ use ropeway_io::path::{FileFacts, Root};
 use ropeway_s3proto::endpoint::{Address, Endpoint, Scheme, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
+use ropeway_s3proto::op::ListPage;
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
@@ -82,6 +83,13 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     refuse_overlap(&settings.source, &settings.target)?;
     let mut servers = Embedded { dry_run: settings.dry_run, ..Embedded::default() };
     let (source, single) = look_at_source(settings, &mut servers).await?;
+    let source = match (source, &settings.source, &settings.target) {
+        (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
+            let prefix = directory_of_prefix(place, &reached, prefix).await?;
+            ReadySide::Bucket(reached, prefix)
+        }
+        (source, ..) => source,
+    };
     let (target, target_absent) = look_at_target(settings, &mut servers).await?;
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
@@ -195,6 +203,44 @@ async fn look_at_bucket_source(
         Err(error) if matches!(error.class(), Class::Absent | Class::Denied) => Ok((settings, None)),
         Err(error) => Err(refuse_bucket(place, SideName::Source, &error)),
     }
+}
+
+/// A prefix without a slash at its end, `photos`, is literal: it takes `photos/a` and `photos2`, whose relative keys are `/a`
+/// and `2`. No file is called `/a`. Where everything lies in `photos/` the directory is meant, and where not, the person has
+/// to say what is.
+async fn directory_of_prefix(
+    place: &BucketPlace,
+    settings: &ClientSettings,
+    prefix: String,
+) -> Result<String, Refusal> {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        return Ok(prefix);
+    }
+    let client = Client::new(settings.clone());
+    let directory = format!("{prefix}/");
+    let last_of_directory = format!("{directory}{}", char::MAX);
+    let first = client.list(&prefix, None, None, 1).await;
+    let inside = client.list(&directory, None, None, 1).await;
+    let behind = client.list(&prefix, Some(last_of_directory.as_bytes()), None, 1).await;
+    let found = |page: Result<ListPage, client::Error>| match page {
+        Ok(page) => Ok(page.rows.first().map(|row| page.key(row).to_vec())),
+        Err(error) => Err(refuse_bucket(place, SideName::Source, &error)),
+    };
+    let (first, inside, behind) = (found(first)?, found(inside)?, found(behind)?);
+    if inside.is_none() {
+        return Ok(prefix);
+    }
+    if first == inside && behind.is_none() {
+        return Ok(directory);
+    }
+    Err(Refusal {
+        text: format!(
+            "the source `{0}` holds `{directory}` and other keys that begin like it, and no file can be called `/...`; end the \
+             source with `/` to copy the directory",
+            Place::Bucket(place.clone()),
+        ),
+        exit_code: ExitCode::Usage,
+    })
 }
 
 async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Result<(ReadySide, bool), Refusal> {

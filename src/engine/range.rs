@@ -76,7 +76,6 @@ async fn sync_range(
                 let page = source.next(&mut problems).await.map_err(|error| (SideName::Source, error))?;
                 report_problems(shard, &mut problems).await;
                 if let Some(page) = &page {
-                    add(&shard.tally.source_listed, page.rows.len() as u64);
                     give_tail(shard, &mut range, live, &mut cutting, &mut source, &mut target, page);
                 }
                 feed(&mut merge, SideName::Source, page);
@@ -85,25 +84,28 @@ async fn sync_range(
                 let page = target.next(&mut problems).await.map_err(|error| (SideName::Target, error))?;
                 // What is wrong with a file at the target concerns only a key that is to be written there.
                 problems.clear();
-                add(&shard.tally.target_listed, page.as_ref().map_or(0, |page| page.rows.len() as u64));
                 feed(&mut merge, SideName::Target, page);
             }
             Step::SourceOnly(entry) => {
                 if range.is_past(entry.key) {
                     return Ok(());
                 }
+                add(&shard.tally.source_listed, 1);
                 decide(shard, token, entry, None).await;
             }
             Step::Both(entry, existing) => {
                 if range.is_past(entry.key) {
                     return Ok(());
                 }
+                add(&shard.tally.source_listed, 1);
+                add(&shard.tally.target_listed, 1);
                 decide(shard, token, entry, Some(existing)).await;
             }
             Step::TargetOnly(entry) => {
                 if range.is_past(entry.key) {
                     return Ok(());
                 }
+                add(&shard.tally.target_listed, 1);
             }
             Step::Disorder(side, key) => {
                 let key = String::from_utf8_lossy(key);

@@ -97,7 +97,11 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
     }
     observer.note(Note::Detail, &format!("limits: {budget}"));
     let control = async {
-        let ready = preflight::look(settings).await?;
+        let ready = tokio::select! {
+            ready = preflight::look(settings) => ready?,
+            // Nothing has been begun, so there is nothing to end.
+            signal = stop.asked() => return Ok(stopped_before_the_start(settings.dry_run, signal, started.elapsed())),
+        };
         let shards = Shards::start(settings, &ready, budget, backend)?;
         let mut control = Control { settings, started, observer, shards, fatal: None, range_failures: 0 };
         let signal = control.watch(stop).await;
@@ -163,6 +167,7 @@ impl Shards {
     fn counts(&self) -> Counts {
         let mut sum = Counts::default();
         self.published.iter().for_each(|published| sum += published.counts());
+        sum.settle();
         sum
     }
 }
@@ -292,6 +297,7 @@ impl Control<'_> {
                 Err(_) => fatal = Some(("a shard panicked: a mistake in Ropeway".to_owned(), ExitCode::Bug)),
             }
         }
+        counts.settle();
         counts.failed_objects += self.range_failures;
         let whole = signal.is_none() && fatal.is_none() && self.range_failures == 0;
         if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {
@@ -315,6 +321,18 @@ impl Control<'_> {
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
         let peak_memory_bytes = probe::peak_memory_bytes();
         Summary { counts, elapsed_ms, peak_memory_bytes, dry_run: self.settings.dry_run, ended_early, exit_code }
+    }
+}
+
+/// Of a run that a signal ended while its sides were looked at.
+fn stopped_before_the_start(dry_run: bool, signal: i32, elapsed: Duration) -> Summary {
+    Summary {
+        counts: Counts::default(),
+        elapsed_ms: elapsed.as_millis() as u64,
+        peak_memory_bytes: probe::peak_memory_bytes(),
+        dry_run,
+        ended_early: Some(EndedEarly::Signal(signal)),
+        exit_code: ExitCode::of_signal(signal).number(),
     }
 }
 

@@ -363,7 +363,8 @@ impl Shard {
     /// What was planned turned out to be done.
     async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
-        self.tally.unplan(size_bytes);
+        add(&self.tally.settled_objects, 1);
+        add(&self.tally.settled_bytes, size_bytes);
         add(&self.tally.skipped_objects, 1);
         if self.orders.events.skipped {
             self.event(Event::Skipped { key: action.entry.key.to_string(), size_bytes }).await;

@@ -40,7 +40,7 @@ macro_rules! tally {
 
         impl std::ops::AddAssign for Counts {
             fn add_assign(&mut self, other: Counts) {
-                $(self.$name = self.$name.wrapping_add(other.$name);)+
+                $(self.$name += other.$name;)+
             }
         }
     };
@@ -55,6 +55,10 @@ tally! {
     planned_objects,
     /// Their bytes.
     planned_bytes,
+    /// Planned objects that turned out to need nothing: the time stored with them is the file's.
+    settled_objects,
+    /// Their bytes.
+    settled_bytes,
     /// Objects copied: acknowledged by the target and compared.
     transferred_objects,
     /// Their bytes.
@@ -79,12 +83,12 @@ tally! {
     retries,
 }
 
-impl Tally {
-    /// Takes back a planned object that has turned out to need nothing. Another shard may have planned it, so a shard's own
-    /// count may pass below zero for a while; the sum over all shards does not.
-    pub fn unplan(&self, size_bytes: u64) {
-        self.planned_objects.set(self.planned_objects.get().wrapping_sub(1));
-        self.planned_bytes.set(self.planned_bytes.get().wrapping_sub(size_bytes));
+impl Counts {
+    /// Takes what needed nothing out of what was planned; once, when all shards are summed.
+    pub fn settle(&mut self) {
+        // Shards publish at different moments, so between two of them more may be settled than planned.
+        self.planned_objects = self.planned_objects.saturating_sub(self.settled_objects);
+        self.planned_bytes = self.planned_bytes.saturating_sub(self.settled_bytes);
     }
 }
 

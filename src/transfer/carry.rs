@@ -16,9 +16,9 @@ use tokio::sync::{Notify, mpsc};
 use super::large::{Attached, Destination, PartDone};
 use super::part::{self, Part};
 use super::side::{Acknowledged, write_failed};
-use super::verify::{self, Proof};
+use super::verify::{self, Proof, Unproven};
 use super::{Error, Kit, Side};
-use crate::client::{Checks, Failure, RequestBody, Uploaded};
+use crate::client::{Checks, Failure, RequestBody, UploadProof, Uploaded};
 
 /// One part: read, hashed, written, proven.
 pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<PartDone, Error> {
@@ -86,7 +86,9 @@ async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<
 /// compared with what the service computed, before the upload is completed.
 async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
-    let stretches = Stretches::new();
+    // Where the service echoes the CRC, nobody compares an ETag.
+    let with_md5 = attached.large.part_md5 || side.client.abilities().upload_proof() != UploadProof::Checksum;
+    let stretches = Stretches::new(with_md5);
     let body = || stretches.start(part);
     let (sent, ()) = tokio::join!(
         async {
@@ -116,10 +118,13 @@ async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Resu
             verify::same_crc(Crc64Nvme(crc64), theirs)?;
             Proof::Checksum
         }
-        None => verify::same_etag(md5, etag.as_ref())?,
+        None => match md5 {
+            Some(md5) => verify::same_etag(md5, etag.as_ref())?,
+            None => Proof::None(Unproven::NoChecksum),
+        },
     };
     let acknowledged = Some(Acknowledged { etag, proof });
-    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64, md5: Some(md5), acknowledged })
+    Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64, md5, acknowledged })
 }
 
 /// The reading half of a part that is sent while it is read. Each try of the request starts it anew.
@@ -129,16 +134,21 @@ struct Stretches {
     started: Notify,
     ended: Cell<bool>,
     source_error: RefCell<Option<Error>>,
-    hashes: RefCell<Option<(u64, [u8; 16])>>,
+    with_md5: bool,
+    hashes: RefCell<Option<Hashes>>,
 }
 
+/// Of a part that was read whole: its CRC64NVME, and its MD5 if somebody will compare that.
+type Hashes = (u64, Option<[u8; 16]>);
+
 impl Stretches {
-    fn new() -> Stretches {
+    fn new(with_md5: bool) -> Stretches {
         Stretches {
             try_now: RefCell::default(),
             started: Notify::new(),
             ended: Cell::new(false),
             source_error: RefCell::default(),
+            with_md5,
             hashes: RefCell::default(),
         }
     }
@@ -182,8 +192,8 @@ impl Stretches {
         attached: &Attached,
         range: Range<u64>,
         slices: &mpsc::Sender<Bytes>,
-    ) -> Result<Option<(u64, [u8; 16])>, Error> {
-        let (mut crc, mut md5) = (0, Md5::new());
+    ) -> Result<Option<Hashes>, Error> {
+        let (mut crc, mut md5) = (0, self.with_md5.then(Md5::new));
         for range in part::stretches(range, kit.sizes.buffer_bytes) {
             let buffer = tokio::select! {
                 buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
@@ -191,7 +201,9 @@ impl Stretches {
             };
             let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
             crc = combine(crc, piece.0, buffer.len() as u64);
-            md5.update(buffer.filled());
+            if let Some(md5) = &mut md5 {
+                md5.update(buffer.filled());
+            }
             if let Some(turnstile) = &attached.in_order {
                 turnstile.pass(range, buffer.filled()).await;
             }
@@ -199,6 +211,6 @@ impl Stretches {
                 return Ok(None);
             }
         }
-        Ok(Some((crc, md5.finish())))
+        Ok(Some((crc, md5.map(Md5::finish))))
     }
 }
