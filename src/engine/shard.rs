@@ -506,10 +506,12 @@ impl Shard {
         if number == 0 {
             return None;
         }
+        // Made before the queue lets go of its own, so that the run never seems to be over in between.
+        let token = Token::new(&self.outstanding);
         let kept = queue.len() - number;
         let actions = queue.split_off(kept).into_iter().map(|queued| queued.action).collect();
         self.queue_changed.notify_one();
-        Some(Work::Actions(actions, Token::new(&self.outstanding)))
+        Some(Work::Actions(actions, token))
     }
 
     fn send(&self, peer: usize, message: Message) {
