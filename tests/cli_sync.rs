@@ -316,9 +316,9 @@ fn thousands_of_objects_in_flat_and_deep_trees() {
 fn a_prefix_without_a_slash_that_can_only_be_a_directory_is_one() {
     let (server, tree) = (Server::any(), Tree::new());
     let bucket = server.bucket("slashless");
-    server.put(&bucket, "photos/a", b"1".to_vec());
-    server.put(&bucket, "photos/sub/b", b"2".to_vec());
-    server.put(&bucket, "other", b"3".to_vec());
+    server.put(&bucket, "photos/a", b"1");
+    server.put(&bucket, "photos/sub/b", b"2");
+    server.put(&bucket, "other", b"3");
     let run = || Cmd::sync(tree.path(), &s3(&bucket, "photos"), "back").from(&server).arg("--json");
     assert_eq!(run().expect(0).count("transferred_objects"), 2);
     assert_eq!(tree.contents("back").len(), 2);
@@ -330,8 +330,8 @@ fn a_prefix_without_a_slash_that_can_only_be_a_directory_is_one() {
 fn a_prefix_without_a_slash_that_could_be_two_things_is_asked_about() {
     let (server, tree) = (Server::any(), Tree::new());
     let bucket = server.bucket("ambiguous");
-    server.put(&bucket, "photos/a", b"1".to_vec());
-    server.put(&bucket, "photos2", b"2".to_vec());
+    server.put(&bucket, "photos/a", b"1");
+    server.put(&bucket, "photos2", b"2");
     let refused = Cmd::sync(tree.path(), &s3(&bucket, "photos"), "back").from(&server).expect(2);
     assert!(refused.stderr.contains("end the source with `/`"), "{}", refused.stderr);
     assert!(!tree.at("back").exists());
