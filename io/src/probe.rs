@@ -219,6 +219,24 @@ pub fn open_files_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
+/// Lets this process have as many files and sockets open as the system allows it at most: the usual soft limit of 1,024 is
+/// kept for programs that use `select`, and a dozen cores need more. What is not granted shows later, object by object.
+#[cfg(unix)]
+pub fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit on open files stays as it is");
+        }
+    }
+}
+
+/// This system has no such limit.
+#[cfg(not(unix))]
+pub fn raise_open_files_limit() {}
+
 /// How many files and sockets this process may have open at once. `None`: this system has no such limit.
 #[cfg(not(unix))]
 pub fn open_files_limit() -> Option<u64> {

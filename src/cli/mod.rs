@@ -30,6 +30,7 @@ enum Command {
 pub fn main() -> process::ExitCode {
     let code = match Cli::try_parse() {
         Ok(cli) => {
+            ropeway_io::probe::raise_open_files_limit();
             let stop = StopHandle::default();
             watch_signals(&stop);
             match cli.command {

@@ -355,6 +355,16 @@ fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, M
     if text.is_empty() {
         return Err(usage(format!("the {side} is empty; name a path or s3://bucket/prefix")));
     }
+    // Somebody may have written keys into it, as other programs want them; then it is not repeated.
+    let authority = text.split_once("://").map(|(_, rest)| rest.split_once('@').map_or(rest, |(login, _)| login));
+    if text.contains('@') && authority.is_some_and(|authority| authority.contains(':'))
+        || text.strip_prefix("s3://").is_some_and(|rest| rest.split('/').next().is_some_and(|it| it.contains(':')))
+    {
+        return Err(usage(format!(
+            "the {side} seems to hold a login; a bucket is named as s3://bucket/prefix, and keys go to the environment or to \
+             --{side}-access-key"
+        )));
+    }
     let Some(rest) = text.strip_prefix("s3://") else {
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(usage(format!(

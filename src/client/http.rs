@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::watched::{LastWrite, Watched};
 use super::{Failure, Phase, Timeouts, TlsSettings};
 
 /// hyper reads into a buffer that grows up to this; it bounds a connection's share of memory. Larger ones changed nothing
@@ -44,16 +45,17 @@ impl Peer {
     }
 
     /// Opens a connection and starts the task that drives it.
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, Failure> {
+    pub(super) async fn connect(&self) -> Result<(SendRequest<RequestBody>, LastWrite), Failure> {
         let stream = self.connect_tcp().await?;
         // A request's head and body leave in one write; waiting for more would only delay it.
         stream.set_nodelay(true).map_err(|e| self.failure(Phase::Connect, e))?;
+        let (stream, last_write) = Watched::new(stream);
         match &self.tls {
-            None => self.handshake(stream).await,
+            None => Ok((self.handshake(stream).await?, last_write)),
             Some(TlsSettings(config)) => {
                 let config = config.clone().expect("https endpoints are given certificates when settings are made");
                 let stream = self.connect_tls(stream, config).await?;
-                self.handshake(stream).await
+                Ok((self.handshake(stream).await?, last_write))
             }
         }
     }
@@ -73,12 +75,20 @@ impl Peer {
 
     async fn connect_tls(
         &self,
-        stream: TcpStream,
+        stream: Watched,
         config: Arc<rustls::ClientConfig>,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failure> {
+    ) -> Result<tokio_rustls::client::TlsStream<Watched>, Failure> {
         let name = ServerName::try_from(self.host.clone()).map_err(|e| self.failure(Phase::Tls, e))?;
         let connect = tokio_rustls::TlsConnector::from(config).connect(name, stream);
-        within(self.timeouts.connect, connect).await.map_err(|e| self.failure(Phase::Tls, e))
+        match tokio::time::timeout(self.timeouts.connect, connect).await {
+            Ok(Ok(stream)) => Ok(stream),
+            // Whom we do not trust now we shall not trust at the next try; a line that breaks may hold then.
+            Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Err(self.failure(Phase::Tls, error))
+            }
+            Ok(Err(error)) => Err(self.failure(Phase::Connect, format!("during the TLS handshake: {error}"))),
+            Err(_) => Err(self.failure(Phase::Connect, "no progress in the TLS handshake")),
+        }
     }
 
     async fn handshake<T>(&self, stream: T) -> Result<SendRequest<RequestBody>, Failure>

@@ -13,6 +13,7 @@ mod operations;
 mod pool;
 mod send;
 mod tls;
+mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub struct ClientSettings {
 pub struct Timeouts {
     /// For DNS, TCP and TLS together, per address tried.
     pub connect: Duration,
-    /// From the end of the request to the first byte of the answer. Completing an upload of many parts may take minutes.
+    /// Without a byte of the request taken, or of the answer given. Completing an upload of many parts may take a while.
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,

@@ -115,7 +115,7 @@ impl Client {
     pub async fn first_part_bytes(&self, key: &Key) -> Result<Option<u64>, Error> {
         let (part, parts) = self.head_part(key, PartNumber::new(1).ok()).await?;
         // A service that does not know of part numbers answers for the whole object, without a count.
-        Ok(parts.map(|_| part.size_bytes))
+        Ok(parts.map(|_| part.size_bytes).filter(|bytes| *bytes > 0))
     }
 
     async fn head_part(&self, key: &Key, part_number: Option<PartNumber>) -> Result<(ObjectHead, Option<u32>), Error> {

@@ -1,5 +1,5 @@
-//! Idle connections of one shard to one endpoint. The one used last goes out first, so a burst's spare connections age
-//! and are closed, and the warm ones stay warm.
+//! Idle connections of one shard to one endpoint. The one used last goes out first, so the warm ones stay warm; one that has
+//! aged is closed when its turn comes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use hyper::client::conn::http1::SendRequest;
 use ropeway_s3proto::endpoint::Scheme;
 
 use super::http::{Peer, RequestBody};
+use super::watched::LastWrite;
 use super::{ClientSettings, Failure};
 
 /// S3 closes idle connections after about 20 s; one that is nearly so old is not worth the lost request
@@ -23,12 +24,14 @@ pub(super) struct Connections {
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    last_write: LastWrite,
     since: Instant,
 }
 
 /// A connection taken out for one exchange. Dropped without [`Connections::give_back`], it is closed.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
+    pub(super) last_write: LastWrite,
     /// It served another exchange before, so the service may have closed it meanwhile.
     pub(super) used: bool,
 }
@@ -47,9 +50,9 @@ impl Connections {
             let idle = self.idle.borrow_mut().pop();
             match idle {
                 None => return self.open().await,
-                Some(Idle { mut sender, since }) => {
+                Some(Idle { mut sender, last_write, since }) => {
                     if since.elapsed() < IDLE_MAX && sender.ready().await.is_ok() {
-                        return Ok(Connection { sender, used: true });
+                        return Ok(Connection { sender, last_write, used: true });
                     }
                 }
             }
@@ -58,13 +61,15 @@ impl Connections {
 
     /// A new connection, whatever is idle.
     pub(super) async fn open(&self) -> Result<Connection, Failure> {
-        Ok(Connection { sender: self.peer.connect().await?, used: false })
+        let (sender, last_write) = self.peer.connect().await?;
+        Ok(Connection { sender, last_write, used: false })
     }
 
     /// Keeps a connection for the next exchange. Its request and answer must both have ended.
     pub(super) fn give_back(&self, connection: Connection) {
         if !connection.sender.is_closed() {
-            self.idle.borrow_mut().push(Idle { sender: connection.sender, since: Instant::now() });
+            let Connection { sender, last_write, .. } = connection;
+            self.idle.borrow_mut().push(Idle { sender, last_write, since: Instant::now() });
         }
     }
 }

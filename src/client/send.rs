@@ -5,6 +5,7 @@
 //! that is off is set right by the service's `Date`. A connection that was idle and turns out closed costs nothing but a
 //! new connection.
 
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::Response;
@@ -91,11 +92,18 @@ impl Client {
         let mut connection = if fresh { self.connections.open().await? } else { self.connections.take().await? };
         let sent_body = !body.is_empty();
         self.requests.set(self.requests.get() + 1);
-        let answer = connection.sender.send_request(hyper::Request::from_parts(head, body));
-        let answer = match tokio::time::timeout(self.settings.timeouts.first_byte, answer).await {
-            Ok(answer) => answer.map_err(|e| (describe(&e), connection.used)),
-            // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
-            Err(_) => Err((format!("nothing came for {} s", self.settings.timeouts.first_byte.as_secs_f64()), false)),
+        let patience = self.settings.timeouts.first_byte;
+        let mut silent_since = Instant::now();
+        let mut answer = pin!(connection.sender.send_request(hyper::Request::from_parts(head, body)));
+        let answer = loop {
+            let left = patience.saturating_sub(silent_since.elapsed());
+            match tokio::time::timeout(left, &mut answer).await {
+                Ok(answer) => break answer.map_err(|e| (describe(&e), connection.used)),
+                // The request is still being taken, so no answer is due.
+                Err(_) if connection.last_write.at() > silent_since => silent_since = connection.last_write.at(),
+                // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
+                Err(_) => break Err((format!("nothing came for {} s", patience.as_secs_f64()), false)),
+            }
         };
         let answer: Response<Incoming> = answer.map_err(|(detail, stale)| {
             let endpoint = self.connections.peer.name();

@@ -1,6 +1,6 @@
 //! One key range: both sides listed, merged, compared, and the actions queued.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tokio::task::JoinHandle;
@@ -24,27 +24,14 @@ pub(super) struct Sides {
     pub(super) target_absent: bool,
 }
 
-/// The range under way, as others see it.
-pub(super) struct Live {
-    split_wanted: Cell<bool>,
-}
-
-impl Live {
-    /// Someone would take the tail.
-    pub(super) fn want_split(&self) {
-        self.split_wanted.set(true);
-    }
-}
-
 /// Lists one range after the other until the run ends.
 pub(super) async fn list_ranges(shard: Rc<Shard>) {
     while let Some((range, token)) = shard.next_range().await {
-        let live = Rc::new(Live { split_wanted: Cell::new(false) });
-        shard.set_live(Some(live.clone()));
+        shard.set_listing(true);
         let token = Rc::new(token);
         let stop = shard.kit.stop.clone();
         let synced = tokio::select! {
-            synced = sync_range(&shard, range, &live, &token) => synced,
+            synced = sync_range(&shard, range, &token) => synced,
             // A page that is on its way changes nothing, so nobody waits for it.
             () = stop.reached(Ending::Draining) => Ok(()),
         };
@@ -55,7 +42,7 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
             };
             shard.tell(told).await;
         }
-        shard.set_live(None);
+        shard.set_listing(false);
     }
 }
 
@@ -63,7 +50,6 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
 async fn sync_range(
     shard: &Rc<Shard>,
     mut range: KeyRange,
-    live: &Live,
     token: &Rc<Token>,
 ) -> Result<(), (SideName, listing::Error)> {
     let (mut source, mut target) = open_listings(shard, &range)?;
@@ -74,16 +60,22 @@ async fn sync_range(
         match merge.step() {
             Step::Need(SideName::Source) => {
                 let page = source.next(&mut problems).await.map_err(|error| (SideName::Source, error))?;
+                // Behind the range they are another shard's to report.
+                problems.retain(|problem| !range.is_past(problem.key.as_bytes()));
                 report_problems(shard, &mut problems).await;
                 if let Some(page) = &page {
-                    give_tail(shard, &mut range, live, &mut cutting, &mut source, &mut target, page);
+                    give_tail(shard, &mut range, &mut cutting, &mut source, &mut target, page);
                 }
                 feed(&mut merge, SideName::Source, page);
             }
             Step::Need(SideName::Target) => {
                 let page = target.next(&mut problems).await.map_err(|error| (SideName::Target, error))?;
-                // What is wrong with a file at the target concerns only a key that is to be written there.
-                problems.clear();
+                // What is wrong with a file at the target concerns only a key that is to be written there; a directory that
+                // cannot be read would make all beneath it look absent, and be overwritten.
+                if let Some(hidden) = problems.drain(..).find(|problem| problem.hides_entries) {
+                    let text = format!("`{}`: {}", hidden.key, hidden.reason);
+                    return Err((SideName::Target, listing::Error::Protocol(text)));
+                }
                 feed(&mut merge, SideName::Target, page);
             }
             Step::SourceOnly(entry) => {
@@ -120,7 +112,7 @@ async fn sync_range(
 
 fn open_listings(shard: &Shard, range: &KeyRange) -> Result<(Listing, Listing), (SideName, listing::Error)> {
     let open = |name, side: &Side, range: &KeyRange| match side {
-        Side::Local(side) => Listing::local(&side.root, range).map_err(|error| (name, error)),
+        Side::Local(side) => Listing::local(name, &side.root, range).map_err(|error| (name, error)),
         Side::Bucket(side) => Ok(Listing::bucket(side.client.clone(), side.prefix.clone(), range)),
     };
     let (source, target_range) = match &shard.sides.single {
@@ -196,7 +188,7 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
 }
 
 async fn report_problems(shard: &Shard, problems: &mut Vec<Problem>) {
-    for Problem { key, reason, by_rule } in problems.drain(..) {
+    for Problem { key, reason, by_rule, hides_entries: _ } in problems.drain(..) {
         if by_rule {
             add(&shard.tally.warnings, 1);
             shard.event(Event::Warned { key, reason: format!("left out: {reason}") }).await;
@@ -224,7 +216,6 @@ impl Drop for Cutting {
 fn give_tail(
     shard: &Rc<Shard>,
     range: &mut KeyRange,
-    live: &Live,
     cutting: &mut Option<Cutting>,
     source: &mut Listing,
     target: &mut Listing,
@@ -233,7 +224,7 @@ fn give_tail(
     let Some(last) = page.last_key().filter(|last| !range.is_past(last)) else { return };
     let cut = match (&*source, &shard.kit.source) {
         (Listing::Local(listing), _) => {
-            if live.split_wanted.replace(false) {
+            if shard.wants_cut() {
                 listing.split_key().map(Vec::into_boxed_slice)
             } else {
                 None
@@ -247,7 +238,7 @@ fn give_tail(
             }
             Some(_) => None,
             None => {
-                if live.split_wanted.replace(false) {
+                if shard.wants_cut() {
                     let left = KeyRange { after: Some(last.into()), through: range.through.clone() };
                     *cutting = Some(look_for_cut(side.client.clone(), side.prefix.clone(), left));
                 }

@@ -135,7 +135,7 @@ impl Shards {
         };
         // The first shard owns the whole key space; the others, being idle, ask it for their share.
         let first = Work::Range(KeyRange::default(), Token::new(&outstanding));
-        if mailboxes[0].try_send(Message::Work(first)).is_err() {
+        if mailboxes[0].try_send(Message::Work(0, first)).is_err() {
             unreachable!("an empty mailbox takes a message");
         }
         let cores = cores::available();
@@ -196,6 +196,7 @@ impl ShardMaker<'_> {
             buffer_bytes: budget.large_bytes,
         };
         move || {
+            let _alarm = Alarm(setup.told.clone());
             block_on(backend, async move {
                 let arena = Arena::new(ArenaLayout {
                     large_bytes: budget.large_bytes as usize,
@@ -216,6 +217,17 @@ impl ShardMaker<'_> {
                 };
                 Ok(shard::run(setup, kit, sides, mailbox).await)
             })?
+        }
+    }
+}
+
+/// Tells the control thread when a shard panics: others may wait for what it was to do.
+struct Alarm(mpsc::Sender<Told>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.blocking_send(Told::Fatal("a shard panicked".to_owned(), ExitCode::Bug));
         }
     }
 }

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ropeway_io::cores::{Receiver, Sender};
+use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::range;
 use crate::entry::{Action, KeyRange};
@@ -32,8 +32,8 @@ use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt
 pub(super) enum Message {
     /// The shard of this number has nothing to do.
     Hungry(usize),
-    /// Work to be done here.
-    Work(Work),
+    /// Work to be done here, from the shard of this number.
+    Work(usize, Work),
     /// Parts that were given away have been carried.
     Returned(PartsReturned),
     /// The run is ending before its time.
@@ -122,15 +122,18 @@ pub(super) struct Shard {
     /// Told when the queue has become longer, shorter, or closed.
     queue_changed: Notify,
     closed: Cell<bool>,
-    /// The range being listed here.
-    live: RefCell<Option<Rc<range::Live>>>,
+    /// Whether a range is being listed here.
+    listing: Cell<bool>,
+    /// Somebody asked since the range was last cut: whatever else was given, a tail keeps a shard busy for longer.
+    cut_wanted: Cell<bool>,
     ranges_waiting: RefCell<VecDeque<(KeyRange, Token)>>,
     range_arrived: Notify,
     /// Part jobs of other shards under way here.
     helping: Cell<usize>,
-    asked_for_work: Cell<bool>,
+    /// Peers that know that there is nothing to do here, and have not answered with work since.
+    asked: RefCell<Vec<bool>>,
     /// Shards that have nothing to do, as far as is known here.
-    hungry: RefCell<Vec<usize>>,
+    hungry: RefCell<VecDeque<usize>>,
     events: RefCell<Vec<Event>>,
 }
 
@@ -189,22 +192,31 @@ pub(super) async fn run(setup: ShardSetup, kit: Kit, sides: range::Sides, mut ma
             },
             () = shard.kit.board.news() => shard.share(),
             _ = publish.tick() => shard.publish().await,
-            Some(ended) = tasks.join_next() => {
-                // A task that panicked takes its shard with it: the run must not look complete.
-                if let Err(error) = ended && error.is_panic() {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
+            Some(ended) = tasks.join_next() => pass_on_panic(ended),
         }
+    }
+    // The last token of the run may have gone in a panic.
+    while let Some(ended) = tasks.try_join_next() {
+        pass_on_panic(ended);
     }
     shard.close();
     shard.publish().await;
     shard.counts()
 }
 
+/// A task that panicked takes its shard with it: the run must not look complete.
+fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
 impl Shard {
     fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
         let ShardSetup { id, orders, published, peers, outstanding, told } = setup;
+        let shards = peers.len();
         Shard {
             id,
             kit: Rc::new(kit),
@@ -218,11 +230,12 @@ impl Shard {
             queue: RefCell::default(),
             queue_changed: Notify::new(),
             closed: Cell::new(false),
-            live: RefCell::default(),
+            listing: Cell::new(false),
+            cut_wanted: Cell::new(false),
             ranges_waiting: RefCell::default(),
             range_arrived: Notify::new(),
             helping: Cell::new(0),
-            asked_for_work: Cell::new(false),
+            asked: RefCell::new(vec![false; shards]),
             hungry: RefCell::default(),
             events: RefCell::default(),
         }
@@ -233,19 +246,19 @@ impl Shard {
             Message::Hungry(peer) => {
                 let mut hungry = self.hungry.borrow_mut();
                 if !hungry.contains(&peer) {
-                    hungry.push(peer);
+                    hungry.push_back(peer);
                 }
                 drop(hungry);
-                // Whatever is given now, the tail of the range keeps a shard busy for longer.
-                if let Some(live) = self.live.borrow().as_deref().filter(|_| self.ranges_waiting.borrow().is_empty()) {
-                    live.want_split();
-                }
+                self.cut_wanted.set(true);
                 self.share();
             }
-            Message::Work(work) => {
-                tracing::debug!(shard = self.id, work = %work, "took over work");
-                self.asked_for_work.set(false);
-                self.accept(work, tasks);
+            Message::Work(from, work) => {
+                tracing::debug!(shard = self.id, from, work = %work, "took over work");
+                self.asked.borrow_mut()[from] = false;
+                // Work that comes after the end of the run goes with its token.
+                if !self.closed.get() {
+                    self.accept(work, tasks);
+                }
             }
             Message::Returned(parts) => self.kit.board.returned(parts),
             Message::Ending(ending) => {
@@ -275,6 +288,8 @@ impl Shard {
                     shard.ask_if_idle();
                     drop(token);
                 });
+                // While one job is under way the next may come.
+                self.ask_if_idle();
             }
         }
     }
@@ -298,10 +313,16 @@ impl Shard {
         }
     }
 
-    /// Sets the range that is being listed here, or none.
-    pub(super) fn set_live(&self, live: Option<Rc<range::Live>>) {
-        *self.live.borrow_mut() = live;
+    /// Says whether a range is being listed here.
+    pub(super) fn set_listing(&self, listing: bool) {
+        self.listing.set(listing);
         self.ask_if_idle();
+    }
+
+    /// Whether the range under way should be cut, so that its tail can be given away. Asked between two pages.
+    pub(super) fn wants_cut(&self) -> bool {
+        let wanted = self.cut_wanted.replace(false) || !self.hungry.borrow().is_empty();
+        wanted && self.ranges_waiting.borrow().is_empty()
     }
 
     /// Adds an action, waiting while enough others wait. Gives it up when the run is ending.
@@ -463,15 +484,19 @@ impl Shard {
         self.range_arrived.notify_one();
     }
 
-    /// Asks the others for work, once, when there is none here.
+    /// Asks the others for work when there is none here: each of them once, until it has answered.
     fn ask_if_idle(&self) {
         let idle = self.queue.borrow().is_empty()
-            && self.live.borrow().is_none()
+            && !self.listing.get()
             && self.ranges_waiting.borrow().is_empty()
             && self.helping.get() < HELPING_MAX
             && !self.closed.get();
-        if idle && !self.asked_for_work.replace(true) {
-            for peer in (0..self.peers.len()).filter(|peer| *peer != self.id) {
+        if !idle {
+            return;
+        }
+        for peer in (0..self.peers.len()).filter(|peer| *peer != self.id) {
+            let told = std::mem::replace(&mut self.asked.borrow_mut()[peer], true);
+            if !told {
                 self.send(peer, Message::Hungry(self.id));
             }
         }
@@ -479,11 +504,12 @@ impl Shard {
 
     /// Gives work to those who have none, as long as there is some to spare.
     fn share(&self) {
-        loop {
-            let Some(peer) = self.hungry.borrow_mut().pop() else { return };
+        while !self.closed.get() {
+            // Who has waited longest is served first.
+            let Some(peer) = self.hungry.borrow_mut().pop_front() else { return };
             match self.spare_work() {
-                Some(work) => self.send(peer, Message::Work(work)),
-                None => return self.hungry.borrow_mut().push(peer),
+                Some(work) => self.send(peer, Message::Work(self.id, work)),
+                None => return self.hungry.borrow_mut().push_front(peer),
             }
         }
     }
@@ -515,9 +541,11 @@ impl Shard {
     }
 
     fn send(&self, peer: usize, message: Message) {
-        if self.peers[peer].try_send(message).is_err() {
-            // The peer is gone: it panicked, and the run ends with its panic. A full mailbox is excluded by its capacity.
-            tracing::debug!(peer, "a shard no longer takes messages");
+        match self.peers[peer].try_send(message) {
+            Ok(()) => {}
+            // It panicked, and the run ends with its panic.
+            Err(Refused::Closed(_)) => tracing::debug!(peer, "a shard no longer takes messages"),
+            Err(Refused::Full(_)) => panic!("a mailbox holds all that its peers may owe it"),
         }
     }
 }

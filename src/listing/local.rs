@@ -4,7 +4,7 @@ use ropeway_io::dir::{Walk, WalkOptions, WalkPage, WalkProblem};
 use ropeway_io::path::Root;
 
 use super::Problem;
-use crate::entry::{KeyRange, Page, Row};
+use crate::entry::{KeyRange, Page, Row, SideName};
 
 /// Entries examined at a time, before other tasks of the core get their turn.
 const PAGE_ENTRIES: usize = 1_000;
@@ -16,8 +16,8 @@ pub struct LocalListing {
 }
 
 impl LocalListing {
-    pub(super) fn new(root: &Root, range: &KeyRange) -> std::io::Result<LocalListing> {
-        let walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: true })?;
+    pub(super) fn new(side: SideName, root: &Root, range: &KeyRange) -> std::io::Result<LocalListing> {
+        let walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: side == SideName::Source })?;
         Ok(LocalListing { walk, ended: false })
     }
 
@@ -34,6 +34,7 @@ impl LocalListing {
         self.ended = !self.walk.next_batch(PAGE_ENTRIES, &mut found);
         problems.extend(found.problems.into_iter().map(|problem| Problem {
             key: String::from_utf8_lossy(&problem.key).into_owned(),
+            hides_entries: matches!(problem.reason, WalkProblem::UnreadableDirectory(_)),
             by_rule: matches!(problem.reason, WalkProblem::Special),
             reason: problem.reason.to_string(),
         }));

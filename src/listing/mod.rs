@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ropeway_io::path::Root;
 
 use crate::client::{self, Client};
-use crate::entry::{KeyRange, Page};
+use crate::entry::{KeyRange, Page, SideName};
 
 pub use bucket::BucketListing;
 pub use local::LocalListing;
@@ -46,6 +46,8 @@ pub struct Problem {
     pub key: String,
     /// What is wrong.
     pub reason: String,
+    /// Whether entries beneath it could not be listed.
+    pub hides_entries: bool,
     /// Whether the entry is left out by rule (a socket, a device) rather than by failure.
     pub by_rule: bool,
 }
@@ -57,9 +59,9 @@ impl From<client::Error> for Error {
 }
 
 impl Listing {
-    /// The listing of a directory.
-    pub fn local(root: &Root, range: &KeyRange) -> Result<Listing, Error> {
-        Ok(Listing::Local(LocalListing::new(root, range)?))
+    /// The listing of a directory. Links are followed in a source, and nowhere else.
+    pub fn local(side: SideName, root: &Root, range: &KeyRange) -> Result<Listing, Error> {
+        Ok(Listing::Local(LocalListing::new(side, root, range)?))
     }
 
     /// The listing of a prefix.

@@ -9,29 +9,51 @@ use std::rc::Rc;
 use crate::client::{self, Client};
 use crate::entry::KeyRange;
 
-/// Each question halves the space that is left; eight symbols of 95 are about 53 halvings, but a listing whose last keys
-/// are so near each other is not worth cutting.
+/// Each question halves the space that is left, counted from the first symbol in which the keys differ.
 const QUESTIONS_MAX: usize = 16;
 
 /// A key of the bucket within the range that cuts it: keys up to it stay, keys behind it may go. None if there is nothing
 /// much to cut.
 pub async fn cut(client: &Rc<Client>, prefix: &str, range: &KeyRange) -> Result<Option<Box<[u8]>>, client::Error> {
+    let first_behind = async |start: &[u8]| -> Result<Option<Box<[u8]>>, client::Error> {
+        let start = [prefix.as_bytes(), start].concat();
+        let page = client.list(prefix, Some(&start), None, 1).await?;
+        let found =
+            page.rows.first().map(|row| Box::<[u8]>::from(&page.key(row)[prefix.len().min(page.key(row).len())..]));
+        Ok(found.filter(|key| !range.is_past(key)))
+    };
     let low = range.after.as_deref().unwrap_or_default();
-    let mut high = range.through.as_deref().map(Vec::from);
+    let mut high = last_of_common_start(low, &first_behind).await?.or_else(|| range.through.as_deref().map(Vec::from));
     for _ in 0..QUESTIONS_MAX {
         let Some(middle) = middle(low, high.as_deref()) else { return Ok(None) };
-        let start = [prefix.as_bytes(), &middle].concat();
-        let page = client.list(prefix, Some(&start), None, 1).await?;
-        let found = page.rows.first().map(|row| {
-            let key = &page.text[row.key.start as usize..row.key.end as usize];
-            Box::<[u8]>::from(&key[prefix.len().min(key.len())..])
-        });
-        match found {
-            Some(key) if !range.is_past(&key) && range.through.as_deref() != Some(&key) => return Ok(Some(key)),
+        match first_behind(&middle).await? {
+            Some(key) if range.through.as_deref() != Some(&key) => return Ok(Some(key)),
             _ => high = Some(middle),
         }
     }
     Ok(None)
+}
+
+/// The last text that begins like all keys that are left. `logs/2024/a` is followed by keys in `logs/` and by nothing behind
+/// them: then the middle is looked for behind `logs/`, and not in the whole alphabet. Found by halving the length of the
+/// start of `low` behind which there is still a key.
+async fn last_of_common_start(
+    low: &[u8],
+    first_behind: &impl AsyncFn(&[u8]) -> Result<Option<Box<[u8]>>, client::Error>,
+) -> Result<Option<Vec<u8>>, client::Error> {
+    let Ok(text) = std::str::from_utf8(low) else { return Ok(None) };
+    let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+    let last = |end: usize| [&low[..end], char::MAX.encode_utf8(&mut [0; 4]).as_bytes()].concat();
+    // Behind the last text of a start there is nothing; behind that of a longer one there may be.
+    let (mut nothing, mut something) = (0, ends.len());
+    while something - nothing > 1 {
+        let middle = nothing.midpoint(something);
+        match first_behind(&last(ends[middle])).await? {
+            Some(_) => something = middle,
+            None => nothing = middle,
+        }
+    }
+    Ok((nothing > 0).then(|| last(ends[nothing])))
 }
 
 /// Keys are taken for numbers in this base: the printable characters of ASCII, of which most keys consist. Others count as

@@ -33,6 +33,8 @@ pub(super) struct Large {
     entry: Entry,
     pub(super) size_bytes: u64,
     pub(super) part_bytes: u64,
+    /// Which file is read, by device and number, if it is one: its name may come to mean another.
+    source_identity: Option<(u64, u64)>,
     /// The source's ETag can be compared only with the MD5 of each part.
     pub(super) part_md5: bool,
     pub(super) target: Destination,
@@ -87,8 +89,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves one object in parts.
 pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -> Result<Receipt, Error> {
-    let about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
-    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &about)).await?;
+    let mut about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
+    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &mut about)).await?;
     match carry(kit, &attached).await.and_then(|parts| check(&attached, &about, parts)) {
         Ok((parts, read)) => {
             let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
@@ -115,7 +117,12 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
             if part_bytes.is_none() && head.needs_part_size() {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
-            source.size_bytes = head.size_bytes;
+            if head.size_bytes != source.size_bytes {
+                return Err(Error::Changed(format!(
+                    "it had {} bytes and now has {}",
+                    source.size_bytes, head.size_bytes
+                )));
+            }
             let expected = Expected::of(&head, part_bytes);
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             *etag = head.etag;
@@ -128,7 +135,12 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
 }
 
 /// Decides the cut and makes a place at the target.
-async fn begin(kit: &Rc<Kit>, entry: &Entry, source: Opened, about: &About) -> Result<(Attached, Unfinished), Error> {
+async fn begin(
+    kit: &Rc<Kit>,
+    entry: &Entry,
+    source: Opened,
+    about: &mut About,
+) -> Result<(Attached, Unfinished), Error> {
     let size_bytes = source.size_bytes;
     let part_bytes = cut(kit, size_bytes, about.expected).ok_or(Error::TooLarge(size_bytes))?;
     let (target, file, unfinished) = match &kit.target {
@@ -153,12 +165,14 @@ async fn begin(kit: &Rc<Kit>, entry: &Entry, source: Opened, about: &About) -> R
         }
     };
     let part_bytes = if matches!(target, Destination::Put { .. }) { size_bytes } else { part_bytes };
+    about.expected = about.expected.in_parts_of(part_bytes);
     let large = Large {
         id: kit.board.new_id(),
         owner: kit.shard,
         entry: Entry { size_bytes, etag: source.etag().cloned(), modified_ns: source.modified_ns, ..entry.clone() },
         size_bytes,
         part_bytes,
+        source_identity: source.identity(),
         part_md5: matches!(about.expected, Expected::Md5OfParts { .. }),
         target,
     };
@@ -262,7 +276,9 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
     let source = match &kit.source {
         Side::Local(side) => {
             let source = side.open(&large.entry.key)?;
-            if (source.size_bytes, source.modified_ns) != (large.size_bytes, large.entry.modified_ns) {
+            if source.identity() != large.source_identity
+                || (source.size_bytes, source.modified_ns) != (large.size_bytes, large.entry.modified_ns)
+            {
                 return Err(Error::Changed("another shard found other content under its name".into()));
             }
             source
@@ -339,6 +355,13 @@ async fn give_up(kit: &Kit, unfinished: Unfinished) {
 }
 
 impl Opened {
+    fn identity(&self) -> Option<(u64, u64)> {
+        match &self.content {
+            Content::File { facts, .. } => Some((facts.device, facts.inode)),
+            Content::Object { .. } => None,
+        }
+    }
+
     fn etag(&self) -> Option<&ETag> {
         match &self.content {
             Content::File { .. } => None,

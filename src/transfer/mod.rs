@@ -107,7 +107,7 @@ pub async fn is_settled(kit: &Kit, action: &Action) -> Result<bool, Error> {
         return Ok(kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns));
     }
     match (&kit.target, entry.key.strip_suffix('/')) {
-        (Side::Local(target), Some(directory)) => target.has_directory(directory),
+        (Side::Local(target), Some(directory)) if entry.size_bytes == 0 => target.has_directory(directory),
         _ => Ok(false),
     }
 }

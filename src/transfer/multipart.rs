@@ -24,8 +24,12 @@ pub(super) async fn create_upload(
     let known = abilities.upload_proof();
     match side.client.create_upload(key, &metadata, known != UploadProof::Md5).await {
         Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {
-            abilities.learn_checksum_echo(false);
-            side.client.create_upload(key, &metadata, false).await
+            let without = side.client.create_upload(key, &metadata, false).await;
+            // It was the checksum that was refused only if the same without it is taken.
+            if without.is_ok() {
+                abilities.learn_checksum_echo(false);
+            }
+            without
         }
         result => result,
     }

@@ -149,15 +149,17 @@ impl BucketSide {
                     let proof = verify::same_etag(md5(content), etag.as_ref())?;
                     return Ok(Acknowledged { etag, proof });
                 }
-                Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {
-                    abilities.learn_checksum_echo(false);
-                }
+                // Whether it was the checksum that was refused shows when the same is sent without it.
+                Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {}
                 Err(error) => return Err(Error::target(error)),
             }
         }
         let digest = md5(content);
         let checks = Checks { crc64nvme: None, content_md5: Some(Md5Digest(digest)) };
         let Uploaded { etag, .. } = send(&self.client, checks).await.map_err(Error::target)?;
+        if known == UploadProof::Unknown {
+            abilities.learn_checksum_echo(false);
+        }
         let proof = verify::same_etag(digest, etag.as_ref())?;
         Ok(Acknowledged { etag, proof })
     }

@@ -9,6 +9,7 @@ use ropeway_io::hash::{Md5, combine, crc64, md5};
 use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::name::{ETag, ETagClass};
 
+use super::part::PARTS_MAX;
 use super::{Error, PartDone};
 use crate::client::ObjectHead;
 
@@ -81,6 +82,9 @@ impl Expected {
             Some(ETagClass::Multipart { digest, parts: 1 }) => {
                 Expected::Md5OfParts { digest, part_bytes: head.size_bytes.max(1) }
             }
+            Some(ETagClass::Multipart { parts, .. }) if u64::from(parts) > PARTS_MAX => {
+                Expected::Nothing(Unproven::PartSizeUnknown)
+            }
             Some(ETagClass::Multipart { digest, parts }) => match part_bytes {
                 Some(part_bytes) if head.size_bytes.div_ceil(part_bytes) == u64::from(parts) => {
                     Expected::Md5OfParts { digest, part_bytes }
@@ -88,6 +92,16 @@ impl Expected {
                 _ => Expected::Nothing(Unproven::PartSizeUnknown),
             },
             Some(ETagClass::Opaque) | None => Expected::Nothing(Unproven::NoChecksum),
+        }
+    }
+
+    /// What can be compared when the object is cut into parts of `part_bytes`: an ETag of parts only if they are the same.
+    pub(super) fn in_parts_of(self, part_bytes: u64) -> Expected {
+        match self {
+            Expected::Md5OfParts { part_bytes: theirs, .. } if theirs != part_bytes => {
+                Expected::Nothing(Unproven::PartSizeUnknown)
+            }
+            other => other,
         }
     }
 
