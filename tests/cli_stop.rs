@@ -120,3 +120,26 @@ fn i6_a_killed_run_completes_when_it_is_run_again() {
     let whole = tree.contents("source");
     assert!(whole.iter().all(|(name, content)| back.get(name) == Some(content)), "{:?}", tree.names("back"));
 }
+
+/// Each directory holds two links to the next, so there are millions of ways through the tree and hardly a file.
+#[test]
+fn a_walk_that_finds_nothing_can_be_stopped() {
+    use std::io::{BufRead, BufReader};
+    let tree = Tree::new();
+    tree.file("source/a", "found first");
+    for level in 1..=24 {
+        std::fs::create_dir(tree.at(format!("source/n{level:02}"))).expect("a directory");
+    }
+    for level in 1..24 {
+        for name in ["a", "b"] {
+            let link = tree.at(format!("source/n{level:02}/{name}"));
+            std::os::unix::fs::symlink(format!("../n{:02}", level + 1), link).expect("a link");
+        }
+    }
+    let mut child = Cmd::sync(tree.path(), "source", "target").arg("-v").spawn();
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.expect("a line").starts_with("copied a ")), "the first page was compared");
+    signal(&child, "INT");
+    lines.for_each(drop);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+}

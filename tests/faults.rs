@@ -342,6 +342,20 @@ fn row_04_every_range_names_the_version_and_a_replaced_object_is_read_anew() {
 }
 
 #[test]
+fn row_04_an_object_that_shrinks_between_its_listing_and_its_head_is_read_anew() {
+    for size in [0, 5] {
+        let (server, tree) = (holding(&[("k", &noise(1, LARGE))]), Tree::new());
+        server.on("HeadObject", "k").times(1).play(move |exchange| {
+            exchange.model().objects.insert("k".to_owned(), Object::new(noise(2, size)));
+            let answer = exchange.perform()?;
+            exchange.answer(&answer)
+        });
+        down(&server, &tree).expect(0);
+        assert_only(&tree, "target", "k", &noise(2, size));
+    }
+}
+
+#[test]
 fn row_04_an_object_that_is_replaced_each_time_is_reported_as_changing() {
     let (server, tree) = (holding(&[("k", &noise(1, LARGE))]), Tree::new());
     let seed = Arc::new(Mutex::new(1));

@@ -1,11 +1,24 @@
-//! The one printer. Results go to stdout, everything else to stderr; a pipe that was closed is not an error.
+//! The one printer. Results go to stdout, everything else to stderr. A pipe that was closed is not an error; a disk that is
+//! full is, and is remembered.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 /// One line on stdout.
 pub(super) fn out(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}")
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(error.to_string());
+    }
 }
+
+/// Why a result did not reach stdout, if one did not.
+pub(super) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+static LOST: OnceLock<String> = OnceLock::new();
 
 /// One line on stderr.
 pub(super) fn err(line: &str) {

@@ -542,6 +542,12 @@ impl Screen {
         if self.json {
             print::out(&summary_line(&summary));
         }
+        if let Some(reason) = print::lost() {
+            print::err(&format!("error: what was to be written to stdout is incomplete: {reason}"));
+            if summary.exit_code == ExitCode::Done.number() {
+                summary.exit_code = ExitCode::Warnings.number();
+            }
+        }
         for (shown, what) in [(self.failed_shown, "failures"), (self.warned_shown, "warnings")] {
             if let Some(more) = shown.checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
                 print::err(&format!("... and {more} more {what}; --report FILE keeps them all"));

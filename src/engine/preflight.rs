@@ -405,6 +405,9 @@ fn bucket_remedy(side: SideName, error: &client::Error) -> (ExitCode, String) {
             ExitCode::Unreachable,
             format!("; is an S3 service listening there, and does --{side}-endpoint-url say http or https rightly?"),
         ),
+        (None, _, Some("InvalidBucketName")) => {
+            (ExitCode::Usage, "; a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens".to_owned())
+        }
         (None, _, Some("NoSuchBucket")) => {
             (ExitCode::Unreachable, format!("; create the bucket, or check its name and --{side}-endpoint-url"))
         }

@@ -37,7 +37,7 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
         };
         if let Err((side, error)) = synced {
             let told = match super::preflight::fatal_listing(side, &error) {
-                Some((text, code)) => Told::Fatal(text, code),
+                Some((text, code)) => Told::Fatal { text, code, objects: 0 },
                 None => Told::RangeFailed(format!("listing the {side} failed: {error}")),
             };
             shard.tell(told).await;

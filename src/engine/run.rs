@@ -103,7 +103,7 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             signal = stop.asked() => return Ok(stopped_before_the_start(settings.dry_run, signal, started.elapsed())),
         };
         let shards = Shards::start(settings, &ready, budget, backend)?;
-        let mut control = Control { settings, started, observer, shards, fatal: None, range_failures: 0 };
+        let mut control = Control { settings, started, observer, shards, fatal: None, failures: 0 };
         let signal = control.watch(stop).await;
         Ok(control.finish(signal))
     };
@@ -213,6 +213,7 @@ impl ShardMaker<'_> {
                     sizes,
                     board: Board::new(budget.parts),
                     moved_bytes: Default::default(),
+                    left_behind: Default::default(),
                     stop: Stop::default(),
                 };
                 Ok(shard::run(setup, kit, sides, mailbox).await)
@@ -227,7 +228,11 @@ struct Alarm(mpsc::Sender<Told>);
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = self.0.blocking_send(Told::Fatal("a shard panicked".to_owned(), ExitCode::Bug));
+            let _ = self.0.blocking_send(Told::Fatal {
+                text: "a shard panicked".to_owned(),
+                code: ExitCode::Bug,
+                objects: 0,
+            });
         }
     }
 }
@@ -239,7 +244,7 @@ struct Control<'a> {
     observer: &'a mut dyn Observer,
     shards: Shards,
     fatal: Option<(String, ExitCode)>,
-    range_failures: u64,
+    failures: u64,
 }
 
 impl Control<'_> {
@@ -280,11 +285,14 @@ impl Control<'_> {
         match told {
             Told::Events(events) => events.iter().for_each(|event| self.observer.event(event)),
             // The first one says it; the others say the same.
-            Told::Fatal(text, code) => {
-                self.fatal.get_or_insert((text, code));
+            Told::Fatal { text, code, objects } => {
+                if self.fatal.is_none() {
+                    self.failures += objects;
+                    self.fatal = Some((text, code));
+                }
             }
             Told::RangeFailed(error) => {
-                self.range_failures += 1;
+                self.failures += 1;
                 let key = String::new();
                 self.observer.event(&Event::Failed { key, error });
             }
@@ -310,8 +318,8 @@ impl Control<'_> {
             }
         }
         counts.settle();
-        counts.failed_objects += self.range_failures;
-        let whole = signal.is_none() && fatal.is_none() && self.range_failures == 0;
+        counts.failed_objects += self.failures;
+        let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
         if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {
             // A bucket has no directories, so a mistyped prefix looks like an empty one.
             let text = format!("there is nothing under the source `{}`; check its prefix", self.settings.source);

@@ -93,7 +93,14 @@ pub(super) enum Told {
     /// Things that happened, in batches.
     Events(Vec<Event>),
     /// Something after which nothing can succeed.
-    Fatal(String, crate::error::ExitCode),
+    Fatal {
+        /// What happened, and what to do about it.
+        text: String,
+        /// The exit code for it.
+        code: crate::error::ExitCode,
+        /// Objects that failed by it, of which only the first is named.
+        objects: u64,
+    },
     /// A listing ended before its end, so that a part of the key space was not looked at.
     RangeFailed(String),
 }
@@ -396,12 +403,13 @@ impl Shard {
         if matches!(error, transfer::Error::Stopped) {
             return;
         }
-        add(&self.tally.failed_objects, 1);
         if error.ends_the_run() {
+            // Others under way fail in the same way; the first is named, for all of them.
             let code = super::preflight::exit_code_of(&error);
             let text = format!("`{}`: {error}", action.entry.key);
-            self.tell(Told::Fatal(text, code)).await;
+            self.tell(Told::Fatal { text, code, objects: 1 }).await;
         } else {
+            add(&self.tally.failed_objects, 1);
             self.event(Event::Failed { key: action.entry.key.to_string(), error: error.to_string() }).await;
         }
     }
@@ -467,6 +475,11 @@ impl Shard {
         self.tally.requests.set(requests);
         self.tally.retries.set(retries);
         self.tally.publish(&self.published);
+        let left_behind = self.kit.left_behind.take();
+        for (key, reason) in left_behind {
+            add(&self.tally.warnings, 1);
+            self.event(Event::Warned { key, reason }).await;
+        }
         self.flush_events().await;
     }
 

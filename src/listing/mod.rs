@@ -72,7 +72,11 @@ impl Listing {
     /// The next page, or None at the end. A page may be empty. Problems are added to `problems`.
     pub async fn next(&mut self, problems: &mut Vec<Problem>) -> Result<Option<Page>, Error> {
         match self {
-            Listing::Local(listing) => Ok(listing.next(problems)),
+            Listing::Local(listing) => {
+                // A directory is read without waiting for anything; the core's other tasks get their turn between pages.
+                tokio::task::yield_now().await;
+                Ok(listing.next(problems))
+            }
             Listing::Bucket(listing) => listing.next().await,
             Listing::One(page) => Ok(page.take()),
         }

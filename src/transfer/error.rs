@@ -53,6 +53,9 @@ pub enum Error {
     Stopped,
 }
 
+/// What is done for a large object before its bytes come.
+pub(super) const MAKE_ROOM: &str = "make room for";
+
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => "; free some space and run the same command again",
@@ -100,6 +103,8 @@ impl Error {
                     || error.code() == Some("NoSuchBucket")
                     || matches!(error.phase(), Some(client::Phase::Dns | client::Phase::Connect | client::Phase::Tls))
             }
+            // No room for one large object may be room enough for others.
+            Error::Local { doing: MAKE_ROOM, error, .. } => error.kind() == io::ErrorKind::ReadOnlyFilesystem,
             Error::Local { side: SideName::Target, error, .. } => matches!(
                 error.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
@@ -137,6 +142,16 @@ impl Error {
 
     pub(super) fn writing(doing: &'static str) -> impl Fn(io::Error) -> Error {
         move |error| Error::Local { side: SideName::Target, doing, error }
+    }
+}
+
+impl Error {
+    /// A whole file did not get its name; a directory of that name may have been made meanwhile, for another key.
+    pub(super) fn publishing(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => Error::Path(PathError::IsDirectory),
+            _ => Error::writing("put in place")(error),
+        }
     }
 }
 

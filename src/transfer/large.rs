@@ -15,6 +15,7 @@ use ropeway_s3proto::op::ObjectMetadata;
 
 use super::board::{PartsJob, PartsReturned};
 use super::carry::carry_part;
+use super::error::MAKE_ROOM;
 use super::multipart::{complete, create_upload};
 use super::part;
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
@@ -146,7 +147,7 @@ async fn begin(
     let (target, file, unfinished) = match &kit.target {
         Side::Local(side) => {
             let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
-            kit.files.allocate(partial.file(), size_bytes).await.map_err(Error::writing("make room for"))?;
+            kit.files.allocate(partial.file(), size_bytes).await.map_err(Error::writing(MAKE_ROOM))?;
             let temporary = partial.temp_path().to_owned();
             (Destination::File { temporary }, Some(partial.file().clone()), Unfinished::File(partial))
         }
@@ -318,7 +319,7 @@ async fn finish(
     let crc = combined_crc(parts);
     let (proof, etag) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
-            partial.publish(Some(about.modified_ns)).map_err(Error::writing("put in place"))?;
+            partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
@@ -345,12 +346,8 @@ async fn give_up(kit: &Kit, unfinished: Unfinished) {
     let abort = side.client.abort_upload(&key, &upload_id);
     match tokio::time::timeout(ABORT_PATIENCE, abort).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, upload_id = upload_id.as_str(), "an open upload was left behind"),
-        Err(_) => tracing::warn!(
-            key = key.as_str(),
-            upload_id = upload_id.as_str(),
-            "an open upload was left behind: the service did not answer in time"
-        ),
+        Ok(Err(error)) => kit.leave_behind(&key, &upload_id, &error.to_string()),
+        Err(_) => kit.leave_behind(&key, &upload_id, "the service did not answer in time"),
     }
 }
 

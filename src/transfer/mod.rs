@@ -21,11 +21,12 @@ mod stop;
 mod turnstile;
 mod verify;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
+use ropeway_s3proto::name::{Key, UploadId};
 
 use crate::entry::{Action, Entry, Reason};
 
@@ -55,6 +56,8 @@ pub struct Kit {
     pub board: Board,
     /// Bytes that have arrived at the target, parts of unfinished objects included.
     pub moved_bytes: Cell<u64>,
+    /// Open uploads that could not be aborted: the key, and what the person should know.
+    pub left_behind: RefCell<Vec<(String, String)>>,
     /// Whether the run is ending.
     pub stop: Stop,
 }
@@ -90,6 +93,11 @@ impl Receipt {
 }
 
 impl Kit {
+    fn leave_behind(&self, key: &Key, upload_id: &UploadId, reason: &str) {
+        let text = format!("an open upload was left behind, abort it by its id `{}`: {reason}", upload_id.as_str());
+        self.left_behind.borrow_mut().push((key.as_str().to_owned(), text));
+    }
+
     fn moved(&self, bytes: u64) {
         self.moved_bytes.set(self.moved_bytes.get() + bytes);
     }

@@ -64,7 +64,7 @@ async fn write(kit: &Kit, entry: &Entry, read: Read) -> Result<Receipt, Error> {
             let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             let (written, _buffer) = kit.files.write_at(partial.file(), read.content, 0).await;
             written.map_err(write_failed)?;
-            partial.publish(Some(read.modified_ns)).map_err(Error::writing("put in place"))?;
+            partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
             kit.moved(size_bytes);
             Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None })
         }
