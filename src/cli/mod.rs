@@ -1,6 +1,8 @@
-//! The command line: one file per command with its flags, their help and their meaning; `units` are sizes.
+//! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
+//! a run, `units` are sizes.
 
 mod print;
+mod screen;
 mod serve;
 mod sync;
 pub mod units;
