@@ -25,6 +25,11 @@ const UNTOUCHED: [&str; 15] = [
 /// How many headers or query pairs are sorted without touching the heap; objects with more metadata exist and are rare.
 const INLINE: usize = 32;
 
+/// Nearly every name that is signed can be told by how it begins.
+fn is_signed(name: &str) -> bool {
+    name.starts_with("x-amz-") || !UNTOUCHED.contains(&name)
+}
+
 /// Writes the canonical request to `out`, and the names of the signed headers, joined by `;`, to `signed_names` too.
 pub(super) fn write(out: &mut String, signed_names: &mut String, head: &HeadText, payload: &str) {
     let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
@@ -44,9 +49,12 @@ pub(super) fn write(out: &mut String, signed_names: &mut String, head: &HeadText
 
 /// The pairs in the order of their names, then of their values; a name alone gets its `=`.
 fn write_query(out: &mut String, query: &str) {
-    let pairs =
-        || query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    with_sorted(pairs().count(), pairs(), ("", ""), |sorted| {
+    if query.is_empty() {
+        return;
+    }
+    let pieces = query.split('&');
+    let pairs = pieces.clone().filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    with_sorted(pieces.count(), pairs, ("", ""), |sorted| {
         for (index, (name, value)) in sorted.iter().enumerate() {
             if index > 0 {
                 out.push('&');
@@ -60,9 +68,9 @@ fn write_query(out: &mut String, query: &str) {
 
 /// The headers in the order of their names; several values of one name keep their own order and share a line.
 fn write_headers(out: &mut String, signed_names: &mut String, head: &HeadText) {
-    let signed = || head.lines().filter(|(name, _)| !UNTOUCHED.contains(name));
-    let entries = signed().enumerate().map(|(index, (name, value))| (name, index, value));
-    with_sorted(signed().count(), entries, ("", 0, ""), |sorted| {
+    let signed = head.lines().filter(|(name, _)| is_signed(name));
+    let entries = signed.enumerate().map(|(index, (name, value))| (name, index, value));
+    with_sorted(head.lines().count(), entries, ("", 0, ""), |sorted| {
         let mut previous = "";
         for &(name, _, value) in sorted {
             if name == previous {
@@ -98,19 +106,22 @@ fn write_value(out: &mut String, value: &str) {
     }
 }
 
-/// Hands `count` items to `then` in ascending order; usual counts stay on the stack.
-fn with_sorted<T: Ord + Copy>(count: usize, items: impl Iterator<Item = T>, blank: T, then: impl FnOnce(&[T])) {
+/// Hands the items, of which there are at most `count_max`, to `then` in ascending order; usual counts stay on the stack.
+fn with_sorted<T: Ord + Copy>(count_max: usize, items: impl Iterator<Item = T>, blank: T, then: impl FnOnce(&[T])) {
     let mut inline = [blank; INLINE];
     let mut spilled = Vec::new();
-    let room = if count <= INLINE {
-        &mut inline[..count]
+    let room = if count_max <= INLINE {
+        &mut inline[..]
     } else {
-        spilled.resize(count, blank);
+        spilled.resize(count_max, blank);
         &mut spilled[..]
     };
+    let mut count = 0;
     for (slot, item) in room.iter_mut().zip(items) {
         *slot = item;
+        count += 1;
     }
+    let room = &mut room[..count];
     // The operations write their queries in order, so there is often nothing to do.
     if !room.is_sorted() {
         room.sort_unstable();
