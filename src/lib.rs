@@ -1,5 +1,5 @@
-//! Ropeway moves data between local disks and S3: one io_uring runtime pinned to each core, an S3 client of its own over
-//! hyper, pooled buffers, and every byte hashed where it passes.
+//! Ropeway moves data between local disks and S3: one io_uring runtime pinned to each core, an S3 client of its own down
+//! to the socket, pooled buffers, and every byte hashed where it passes.
 //!
 //! # As a library
 //!

@@ -1,19 +1,20 @@
 //! One bucket as one shard talks to it: this is where `s3proto` (what to say) and the sockets (how to carry it) meet.
 //!
 //! A shard has a [`Client`] for each of its sides, with connections of its own, so nothing here is shared between cores
-//! but two words of knowledge about the endpoint ([`Abilities`]). `http.rs` opens connections and says in which phase one
-//! failed; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one loop for every operation;
-//! `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
+//! but two words of knowledge about the endpoint ([`Abilities`]). `peer.rs` opens connections and says in which phase one
+//! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one
+//! loop for every operation; `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
+mod body;
 mod error;
-mod http;
 pub mod login;
 mod operations;
+mod peer;
 mod pool;
 mod send;
 mod tls;
-mod watched;
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use ropeway_s3proto::endpoint::Address;
+use ropeway_s3proto::head::HeadText;
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Signer};
 
+pub use body::RequestBody;
 pub use error::{Error, Failure, Phase};
-pub use http::{Frames, RequestBody};
 pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
 pub use tls::{TlsError, TlsSettings};
 
@@ -109,6 +111,8 @@ pub struct Client {
     settings: ClientSettings,
     signer: RefCell<Signer>,
     connections: Connections,
+    /// Heads that were sent: the memory for the next ones.
+    spare_heads: RefCell<Vec<HeadText>>,
     /// Seconds to add to our clock to get the service's, learnt from a refusal.
     clock_offset_s: Cell<i64>,
     /// Requests sent, every try counted.
@@ -123,6 +127,7 @@ impl Client {
         Client {
             signer: RefCell::new(Signer::new(settings.credentials.clone(), settings.region.clone())),
             connections: Connections::new(&settings),
+            spare_heads: RefCell::default(),
             clock_offset_s: Cell::new(0),
             requests: Cell::new(0),
             retries: Cell::new(0),

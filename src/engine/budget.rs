@@ -1,7 +1,7 @@
 //! Every limit, summed at start from the memory, the cores and the wishes of the command line.
 //!
 //! The memory is divided among the shards, and each shard's share into what it needs whatever the load (executor, listing
-//! pages, stacks), a small buffer for each object under way, hyper's read buffers for the connections, and large buffers
+//! pages, stacks), a small buffer for each object under way, the connections' own buffers, and large buffers
 //! with all the rest. Parts in flight never exceed large buffers, so no task waits for memory that a waiting task holds.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::settings::Limits;
 /// Executor, stacks, listing pages of both sides with one page ahead, and room for the allocator.
 const SHARD_BASE_BYTES: u64 = 12 << 20;
 
-/// hyper's read buffer at its largest, and the socket's and TLS's state.
+/// An answer's head at its largest, TLS's buffers for both ways, and the socket's state.
 const CONNECTION_BYTES: u64 = 300 << 10;
 
 /// Holds most small files; larger ones take a large buffer.
