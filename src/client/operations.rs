@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use hyper::http::HeaderMap;
 use hyper::http::header::HeaderName;
 use ropeway_io::buf::Lease;
-use ropeway_io::hash::Crc64;
+use ropeway_io::hash::{Crc64, Md5Lane, Md5Lanes};
 use ropeway_s3proto::checksum::{ChecksumType, Crc64Nvme, Md5Digest};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
@@ -51,8 +51,19 @@ pub struct Checks {
 pub struct Uploaded {
     /// Of the object or part.
     pub etag: Option<ETag>,
+    /// Whether an ETag of the usual form is an MD5; see [`ObjectHead::etag_is_md5`].
+    pub etag_is_md5: bool,
     /// As the service computed it.
     pub crc64nvme: Option<Crc64Nvme>,
+}
+
+/// What was computed of content while it was received.
+#[derive(Debug)]
+pub struct Received {
+    /// Of all of it.
+    pub crc64nvme: Crc64Nvme,
+    /// All of it has been pushed into this lane, if lanes were given.
+    pub md5: Option<Md5Lane>,
 }
 
 static SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
@@ -60,12 +71,11 @@ static SSE_C: HeaderName = HeaderName::from_static("x-amz-server-side-encryption
 
 impl ObjectHead {
     fn new(head: op::ObjectHead, headers: &HeaderMap) -> Result<ObjectHead, Failure> {
-        let kms = headers.get(&SSE).is_some_and(|value| value.as_bytes().starts_with(b"aws:kms"));
         let composite = head.checksum_type == Some(ChecksumType::Composite);
         Ok(ObjectHead {
             size_bytes: head.size.ok_or_else(|| Failure::Protocol("no Content-Length".to_owned()))?,
             etag: head.etag,
-            etag_is_md5: !kms && !headers.contains_key(&SSE_C),
+            etag_is_md5: etags_are_md5s(headers),
             last_modified_ns: head.last_modified_ns,
             metadata: head.metadata,
             checksum_crc64nvme: head.checksum_crc64nvme.filter(|_| !composite),
@@ -79,6 +89,12 @@ impl ObjectHead {
             && self.etag_is_md5
             && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1)
     }
+}
+
+/// Whether the answer's ETag may be an MD5: it is not one of content that the service encrypted with such keys.
+fn etags_are_md5s(headers: &HeaderMap) -> bool {
+    let kms = headers.get(&SSE).is_some_and(|value| value.as_bytes().starts_with(b"aws:kms"));
+    !kms && !headers.contains_key(&SSE_C)
 }
 
 impl Client {
@@ -134,27 +150,29 @@ impl Client {
         .await
     }
 
-    /// A whole object of `size_bytes` into the buffer, and the sum of what was received.
+    /// A whole object of `size_bytes` into the buffer, hashed while it is received; with MD5 too, if `lanes` are given.
     pub async fn get_whole(
         &self,
         key: &Key,
         size_bytes: u64,
         buffer: &mut Lease,
-    ) -> Result<(ObjectHead, Crc64Nvme), Error> {
+        lanes: Option<&Md5Lanes>,
+    ) -> Result<(ObjectHead, Received), Error> {
         let get = GetObject { key, range: None, if_match: None, checksum_mode: true };
-        self.get(&get, size_bytes, buffer).await
+        self.get(&get, size_bytes, buffer, lanes).await
     }
 
-    /// A range of an object into the buffer, if the object still has this ETag, and the sum of what was received.
+    /// A range of an object into the buffer, if the object still has this ETag, hashed as by [`get_whole`](Self::get_whole).
     pub async fn get_range(
         &self,
         key: &Key,
         range: ByteRange,
         if_match: Option<&ETag>,
         buffer: &mut Lease,
-    ) -> Result<Crc64Nvme, Error> {
+        lanes: Option<&Md5Lanes>,
+    ) -> Result<Received, Error> {
         let get = GetObject { key, range: Some(range), if_match, checksum_mode: false };
-        Ok(self.get(&get, range.len(), buffer).await?.1)
+        Ok(self.get(&get, range.len(), buffer, lanes).await?.1)
     }
 
     async fn get(
@@ -162,7 +180,8 @@ impl Client {
         get: &GetObject<'_>,
         size_bytes: u64,
         buffer: &mut Lease,
-    ) -> Result<(ObjectHead, Crc64Nvme), Error> {
+        lanes: Option<&Md5Lanes>,
+    ) -> Result<(ObjectHead, Received), Error> {
         let make = || Ok(bare(get.request(&self.settings.address)));
         self.perform("GetObject", Some(get.key), make, async |client, answer: Answer| {
             if !answer.head.status.is_success() {
@@ -178,8 +197,8 @@ impl Client {
                 let now = head.size_bytes;
                 return Err(Failure::Changed(format!("{size_bytes} bytes were expected, it now has {now}")));
             }
-            let crc = receive(answer, size_bytes, buffer, client).await?;
-            Ok((head, crc))
+            let received = receive(answer, size_bytes, buffer, lanes, client).await?;
+            Ok((head, received))
         })
         .await
     }
@@ -221,7 +240,8 @@ impl Client {
             answer
                 .whole(client, |head, body| {
                     let put = PutObject::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: put.etag, crc64nvme: put.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(&head.headers);
+                    Ok(Uploaded { etag: put.etag, etag_is_md5, crc64nvme: put.checksum_crc64nvme })
                 })
                 .await
         })
@@ -285,7 +305,8 @@ impl Client {
             answer
                 .whole(client, |head, body| {
                     let part = UploadPart::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: part.etag, crc64nvme: part.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(&head.headers);
+                    Ok(Uploaded { etag: part.etag, etag_is_md5, crc64nvme: part.checksum_crc64nvme })
                 })
                 .await
         })
@@ -311,7 +332,8 @@ impl Client {
             answer
                 .whole(client, |head, body| {
                     let done = CompleteMultipartUpload::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: done.etag, crc64nvme: done.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(&head.headers);
+                    Ok(Uploaded { etag: done.etag, etag_is_md5, crc64nvme: done.checksum_crc64nvme })
                 })
                 .await
         })
@@ -362,14 +384,18 @@ fn check_range(wanted: Option<ByteRange>, head: &op::ObjectHead) -> Result<(), F
 }
 
 /// Reads exactly `size_bytes` into the buffer: an answer that is longer or shorter is not the object that was listed
-/// (reliability.md P50, P51). Each slice is summed where it was put, while it is still in the core's cache.
+/// (reliability.md P50, P51). Each slice is summed where it was put, while it is still in the core's cache. A lane holds the
+/// slice as it came, and lets go of it before the next one is asked for, so that hyper can use its memory again; all the
+/// answers that are arriving on this core keep each other company there.
 async fn receive(
     mut answer: Answer,
     size_bytes: u64,
     buffer: &mut Lease,
+    lanes: Option<&Md5Lanes>,
     client: &Client,
-) -> Result<Crc64Nvme, Failure> {
+) -> Result<Received, Failure> {
     let mut crc = Crc64::new();
+    let mut md5 = lanes.map(Md5Lanes::lane);
     buffer.set_len(0);
     while let Some(frame) = answer.frames.next().await? {
         if buffer.len() as u64 + frame.len() as u64 > size_bytes {
@@ -378,10 +404,14 @@ async fn receive(
         let start = buffer.len();
         buffer.extend_from_slice(&frame);
         crc.update(&buffer.filled()[start..]);
+        if let Some(lane) = &mut md5 {
+            lane.push(frame);
+            lane.drained().await;
+        }
     }
     if (buffer.len() as u64) < size_bytes {
         return Err(Failure::Protocol(format!("{} bytes came, {size_bytes} were expected", buffer.len())));
     }
     answer.give_back(client);
-    Ok(Crc64Nvme(crc.finish()))
+    Ok(Received { crc64nvme: Crc64Nvme(crc.finish()), md5 })
 }
