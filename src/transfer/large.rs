@@ -340,7 +340,7 @@ async fn finish(
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            let completed = complete(side, kit.etags(side), &key, &upload_id, &token, size_bytes, crc, parts);
+            let completed = complete(side, kit.etags(side), &key, &upload_id, &token, crc, parts);
             match kit.stop.or_abandon(completed).await {
                 Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
                 Err(error) => {

@@ -43,10 +43,10 @@ pub(super) async fn complete(
     key: &Key,
     upload_id: &UploadId,
     token: &str,
-    size_bytes: u64,
     crc: Crc64Nvme,
     parts: &[PartDone],
 ) -> Result<Acknowledged, Error> {
+    let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
     let whole = (side.client.abilities().upload_proof() == UploadProof::Checksum).then_some(crc);
     let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
     let list = list?;

@@ -553,6 +553,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
     fn small_objects_of_many_workers_are_hashed_in_company() {
         if Kernel::of_this_machine().len() == 1 {
             println!("skipped: this machine has no kernel but the scalar one");
