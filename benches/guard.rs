@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use ropeway::entry::{Page, Row, SideName};
 use ropeway::plan::compare::{Direction, Verdict, compare};
 use ropeway::plan::merge::{Merge, Step};
@@ -17,6 +17,7 @@ use ropeway::transfer::part;
 use ropeway_io::hash::{Md5, combine, crc64};
 use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::endpoint::{Address, Addressing, Endpoint};
+use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{Bucket, ETag, Key};
 use ropeway_s3proto::op::{GetObject, ListObjectsV2, ObjectMetadata, PutObject};
 use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
@@ -109,6 +110,7 @@ fn put_head(_: usize) -> Box<dyn FnMut()> {
     let credentials =
         Credentials { access_key_id: "AKIDEXAMPLE".into(), secret_access_key: secret, session_token: None };
     let mut signer = Signer::new(Some(credentials), "us-east-1".into());
+    let mut head = HeadText::new();
     Box::new(move || {
         let put = PutObject {
             key: &key,
@@ -118,14 +120,14 @@ fn put_head(_: usize) -> Box<dyn FnMut()> {
             checksum_crc64nvme: Some(Crc64Nvme(0x1234_5678_9abc_def0)),
             if_none_match: false,
         };
-        let mut head = put.request(black_box(&address)).expect("a head");
+        put.request(black_box(&address), &mut head).expect("a head");
         signer.sign(&mut head, Payload::Unsigned, 1_700_000_000);
-        black_box(head);
+        black_box(head.end());
     })
 }
 
 fn answer_head(_: usize) -> Box<dyn FnMut()> {
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::new();
     for (name, value) in [
         ("content-length", "10240"),
         ("content-type", "application/octet-stream"),
@@ -137,7 +139,7 @@ fn answer_head(_: usize) -> Box<dyn FnMut()> {
         ("x-amz-meta-mtime", "1700000000.123456789"),
         ("x-amz-request-id", "9C41E0D27A55"),
     ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.push(name, value.as_bytes());
     }
     Box::new(move || {
         let head = GetObject::parse_head(StatusCode::OK, black_box(&headers)).expect("a head");
@@ -166,7 +168,7 @@ fn listing_page(_: usize) -> Box<dyn FnMut()> {
     }
     body += "</ListBucketResult>";
     Box::new(move || {
-        let page = ListObjectsV2::parse(StatusCode::OK, &HeaderMap::new(), black_box(body.as_bytes()));
+        let page = ListObjectsV2::parse(StatusCode::OK, &Headers::new(), black_box(body.as_bytes()));
         assert_eq!(page.expect("a page").rows.len(), 1_000);
     })
 }

@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         Ok(summary) => {
             let counts = summary.counts;
             println!(
-                "{} objects and {} bytes copied, {} of them verified by checksum, {} failed",
-                counts.transferred_objects, counts.transferred_bytes, counts.verified_checksum, counts.failed_objects,
+                "{} objects and {} bytes copied, {} of them verified, {} failed",
+                counts.transferred_objects, counts.transferred_bytes, counts.verified, counts.failed_objects,
             );
             ExitCode::from(summary.exit_code)
         }
@@ -53,6 +53,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         source: Place::Local(source),
         target: Place::Bucket(target),
         dry_run: false,
+        verify_etags: true,
         limits: Limits::default(),
         patience: Patience::default(),
         io: IoChoice::Auto,
@@ -76,7 +77,7 @@ impl Observer for Narrator {
                 println!(
                     "{}: {key}, {size_bytes} bytes, verified by {}",
                     self.copied,
-                    verified_by.unwrap_or("nothing")
+                    if verified_by.is_empty() { "nothing".to_owned() } else { verified_by.join(" and ") }
                 );
             }
             Event::Failed { key, error } => println!("FAILED {key}: {error}"),

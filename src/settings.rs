@@ -18,6 +18,8 @@ pub struct SyncSettings {
     pub target: Place,
     /// Say what would be done, and change nothing.
     pub dry_run: bool,
+    /// Compare ETags with the MD5 of the content, beside the checksums.
+    pub verify_etags: bool,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
     /// How long is waited, and how often tried again.

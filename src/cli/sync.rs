@@ -69,6 +69,10 @@ pub(super) struct SyncArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "ROPEWAY_STATS")]
     stats: u64,
 
+    /// Compare no ETags with the MD5 of the content; checksums still are.
+    #[arg(long, env = "ROPEWAY_DISABLE_ETAG_VERIFY")]
+    disable_etag_verify: bool,
+
     #[command(flatten)]
     source_side: SourceArgs,
 
@@ -330,6 +334,7 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
         source: place(&args.source, SideName::Source, &args.source_side.wishes())?,
         target: place(&args.target, SideName::Target, &args.target_side.wishes())?,
         dry_run: args.dry_run,
+        verify_etags: !args.disable_etag_verify,
         limits: Limits {
             memory_bytes: performance.memory.unwrap_or_else(memory_default),
             shards,

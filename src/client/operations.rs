@@ -50,6 +50,8 @@ pub struct Checks {
 pub struct Uploaded {
     /// Of the object or part.
     pub etag: Option<ETag>,
+    /// Whether an ETag of the usual form is an MD5; see [`ObjectHead::etag_is_md5`].
+    pub etag_is_md5: bool,
     /// As the service computed it.
     pub crc64nvme: Option<Crc64Nvme>,
 }
@@ -59,12 +61,11 @@ const SSE_C: &str = "x-amz-server-side-encryption-customer-algorithm";
 
 impl ObjectHead {
     fn new(head: op::ObjectHead, headers: &Headers) -> Result<ObjectHead, Failure> {
-        let kms = headers.value(SSE).is_some_and(|value| value.starts_with(b"aws:kms"));
         let composite = head.checksum_type == Some(ChecksumType::Composite);
         Ok(ObjectHead {
             size_bytes: head.size.ok_or_else(|| Failure::Protocol("no Content-Length".to_owned()))?,
             etag: head.etag,
-            etag_is_md5: !kms && !headers.contains(SSE_C),
+            etag_is_md5: etags_are_md5s(headers),
             last_modified_ns: head.last_modified_ns,
             metadata: head.metadata,
             checksum_crc64nvme: head.checksum_crc64nvme.filter(|_| !composite),
@@ -78,6 +79,12 @@ impl ObjectHead {
             && self.etag_is_md5
             && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1)
     }
+}
+
+/// Whether the answer's ETag may be an MD5: it is not one of content that the service encrypted with such keys.
+fn etags_are_md5s(headers: &Headers) -> bool {
+    let kms = headers.value(SSE).is_some_and(|value| value.starts_with(b"aws:kms"));
+    !kms && !headers.contains(SSE_C)
 }
 
 impl Client {
@@ -227,7 +234,8 @@ impl Client {
             answer
                 .whole(client, |status, headers, body| {
                     let put = PutObject::parse(status, headers, body)?;
-                    Ok(Uploaded { etag: put.etag, crc64nvme: put.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: put.etag, etag_is_md5, crc64nvme: put.checksum_crc64nvme })
                 })
                 .await
         })
@@ -291,7 +299,8 @@ impl Client {
             answer
                 .whole(client, |status, headers, body| {
                     let part = UploadPart::parse(status, headers, body)?;
-                    Ok(Uploaded { etag: part.etag, crc64nvme: part.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: part.etag, etag_is_md5, crc64nvme: part.checksum_crc64nvme })
                 })
                 .await
         })
@@ -316,7 +325,8 @@ impl Client {
             answer
                 .whole(client, |status, headers, body| {
                     let done = CompleteMultipartUpload::parse(status, headers, body)?;
-                    Ok(Uploaded { etag: done.etag, crc64nvme: done.checksum_crc64nvme })
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: done.etag, etag_is_md5, crc64nvme: done.checksum_crc64nvme })
                 })
                 .await
         })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ropeway_io::buf::{Arena, ArenaLayout};
 use ropeway_io::cores::{self, Receiver, Sender};
 use ropeway_io::file::Files;
+use ropeway_io::hash::Md5Lanes;
 use ropeway_io::probe;
 use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
@@ -105,6 +106,10 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
         let shards = Shards::start(settings, &ready, budget, backend)?;
         let mut control = Control { settings, started, observer, shards, fatal: None, failures: 0 };
         let signal = control.watch(stop).await;
+        for side in ready.sides_with_opaque_etags() {
+            let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
+            control.observer.note(Note::Detail, &text);
+        }
         Ok(control.finish(signal))
     };
     block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
@@ -190,6 +195,7 @@ impl ShardMaker<'_> {
         let (source, target) = self.ready.openers();
         let sides = self.ready.sides.clone();
         let (budget, backend) = (self.budget, self.backend);
+        let verify_etags = self.settings.verify_etags;
         let sizes = Sizes {
             multipart_threshold_bytes: self.settings.limits.multipart_threshold_bytes,
             part_bytes: self.settings.limits.part_bytes,
@@ -208,6 +214,8 @@ impl ShardMaker<'_> {
                     shard: setup.id,
                     files: Files::new(backend),
                     arena,
+                    lanes: Md5Lanes::new(),
+                    verify_etags,
                     source: source.open()?,
                     target: target.open()?,
                     sizes,

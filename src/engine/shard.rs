@@ -418,29 +418,33 @@ impl Shard {
         add(&self.tally.transferred_objects, 1);
         add(&self.tally.transferred_bytes, receipt.size_bytes);
         let key = || action.entry.key.to_string();
-        let verified_by = match receipt.proof {
-            Proof::Checksum => {
-                add(&self.tally.verified_checksum, 1);
-                Some("checksum")
-            }
-            Proof::ETag => {
-                add(&self.tally.verified_etag, 1);
-                Some("etag")
-            }
-            Proof::None(Unproven::Local) => None,
-            Proof::None(reason) => {
+        match receipt.proof {
+            Proof::Checksum => self.verified(1, 0),
+            Proof::ETag => self.verified(0, 1),
+            Proof::ChecksumAndETag => self.verified(1, 1),
+            Proof::None(Unproven::Local) => {}
+            // As the person wants it: counted, and no warning.
+            Proof::None(Unproven::TurnedOff) => add(&self.tally.unverified, 1),
+            Proof::None(reason @ (Unproven::NoChecksum | Unproven::PartSizeUnknown)) => {
                 add(&self.tally.unverified, 1);
                 add(&self.tally.warnings, 1);
                 let reason = format!("copied, but not verified: {}", reason.reason());
                 self.event(Event::Warned { key: key(), reason }).await;
-                None
             }
-        };
+        }
         if self.orders.events.transferred {
             let crc64nvme = receipt.crc64nvme.map(|crc| ropeway_s3proto::checksum::Crc64Nvme(crc).to_base64());
+            let verified_by = receipt.proof.names();
             let (size_bytes, reason, etag) = (receipt.size_bytes, action.reason.word(), receipt.etag);
             self.event(Event::Transferred { key: key(), size_bytes, reason, verified_by, crc64nvme, etag }).await;
         }
+    }
+
+    /// Counts an object that was verified, by the one, the other or both.
+    fn verified(&self, by_checksum: u64, by_etag: u64) {
+        add(&self.tally.verified, 1);
+        add(&self.tally.verified_checksum, by_checksum);
+        add(&self.tally.verified_etag, by_etag);
     }
 
     /// Tells the observer, in batches.
