@@ -259,7 +259,7 @@ impl Root {
             }
         };
         let facts = FileFacts::of(&file.metadata()?);
-        Ok((File::from_std(file), facts))
+        Ok((File::on_device(file, facts.device), facts))
     }
 
     /// What is at `relative`, following no link: of a link, the facts of the link itself.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ropeway_io::cores;
+use ropeway_io::file::DirectIo;
 use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
@@ -209,6 +210,11 @@ struct PerformanceArgs {
     /// How files are read and written: by io_uring, by a pool of threads, or by io_uring where the system allows it.
     #[arg(long, value_enum, default_value_t = IoArg::Auto, env = "ROPEWAY_IO")]
     io: IoArg,
+
+    /// Whether parts of 1MiB and more go past the page cache: where they are not cached and the file system allows it, or
+    /// never.
+    #[arg(long, value_enum, default_value_t = DirectIoArg::Auto, env = "ROPEWAY_DIRECT_IO")]
+    direct_io: DirectIoArg,
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +253,12 @@ enum IoArg {
     Auto,
     Uring,
     Pool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DirectIoArg {
+    Auto,
+    Never,
 }
 
 fn part_size(text: &str) -> Result<u64, String> {
@@ -343,6 +355,10 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
             IoArg::Pool => IoChoice::Pool,
+        },
+        direct_io: match performance.direct_io {
+            DirectIoArg::Auto => DirectIo::Auto,
+            DirectIoArg::Never => DirectIo::Never,
         },
         events: Events { transferred: everything || args.verbose > 0, skipped: everything },
         progress_interval: Duration::from_millis(200),
