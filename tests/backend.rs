@@ -1,4 +1,4 @@
-//! How files are read and written: a host that forbids io_uring, and direct I/O on a disk.
+//! How files are read and written: a host that forbids io_uring, a build without glommio, and direct I/O on a disk.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -48,6 +48,17 @@ fn insisting_on_io_uring_is_refused_where_it_is_forbidden() {
     tree.file("source/a", "x");
     let output = without_io_uring(|| Cmd::sync(tree.path(), "source", "target").env("ROPEWAY_IO", "uring").expect(6));
     assert!(output.stderr.contains("io_uring"), "{}", output.stderr);
+    assert!(!tree.at("target").exists(), "nothing was changed");
+}
+
+#[cfg(not(feature = "glommio"))]
+#[test]
+fn glommio_is_refused_by_a_build_without_it() {
+    let tree = Tree::new();
+    tree.file("source/a", "x");
+    let output = Cmd::sync(tree.path(), "source", "target").env("ROPEWAY_IO", "glommio").expect(6);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    assert!(output.stderr.contains("build it on Linux with `--features glommio`"), "{}", output.stderr);
     assert!(!tree.at("target").exists(), "nothing was changed");
 }
 

@@ -207,7 +207,8 @@ struct PerformanceArgs {
     #[arg(long, value_name = "N", env = "ROPEWAY_CORES", value_parser = clap::value_parser!(u16).range(1..))]
     cores: Option<u16>,
 
-    /// How files are read and written: by io_uring, by a pool of threads, or by io_uring where the system allows it.
+    /// How files are read and written: by io_uring, by a pool of threads, by glommio's executors where they are built in, or
+    /// by io_uring where the system allows it and the pool where not.
     #[arg(long, value_enum, default_value_t = IoArg::Auto, env = "ROPEWAY_IO")]
     io: IoArg,
 
@@ -253,6 +254,7 @@ enum IoArg {
     Auto,
     Uring,
     Pool,
+    Glommio,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -355,6 +357,7 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
             IoArg::Pool => IoChoice::Pool,
+            IoArg::Glommio => IoChoice::Glommio,
         },
         direct_io: match performance.direct_io {
             DirectIoArg::Auto => DirectIo::Auto,

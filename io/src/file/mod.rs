@@ -1,5 +1,5 @@
 //! Reading and writing files with buffers that move into the operation and come back. [`Files`] carries the operations of
-//! one core to its backend: the ring, or threads. What is the same for both lives here: short reads and writes are
+//! one core to its backend: the ring, threads, or glommio. What is the same for all lives here: short reads and writes are
 //! continued, interrupted ones repeated, and each stretch takes its cheapest way.
 //!
 //! * What the page cache holds is copied at once, without a turn through ring or thread, and so are small writes.
@@ -11,6 +11,8 @@
 mod direct;
 #[cfg(test)]
 mod fake;
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+mod glommio;
 mod pool;
 #[cfg(target_os = "linux")]
 mod uring;
@@ -26,6 +28,8 @@ use bytes::Bytes;
 
 pub use direct::DirectIo;
 use direct::{DIRECT_BYTES_MIN, Refusal, Twin};
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+pub(crate) use glommio::try_executor as try_glommio;
 
 use crate::buf::Lease;
 use crate::hash::Crc64;
@@ -132,6 +136,8 @@ enum Driver {
     #[cfg(target_os = "linux")]
     Uring,
     Pool,
+    #[cfg(all(target_os = "linux", feature = "glommio"))]
+    Glommio(Rc<glommio::Executor>),
     #[cfg(test)]
     Fake(Rc<fake::Script>),
 }
@@ -162,6 +168,8 @@ impl Files {
             #[cfg(not(target_os = "linux"))]
             Backend::Uring => unreachable!("`runtime::block_on` refuses the ring on this system"),
             Backend::Pool => Driver::Pool,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Backend::Glommio => Driver::Glommio(Rc::default()),
         };
         Files { driver, direct_io: DirectIo::Never, seen: Rc::default() }
     }
@@ -287,6 +295,8 @@ impl Files {
         let result = match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::allocate(file, len_bytes).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => pool::allocate(file, len_bytes).await,
             Driver::Pool => pool::allocate(file, len_bytes).await,
             #[cfg(test)]
             Driver::Fake(script) => script.allocate(),
@@ -305,6 +315,8 @@ impl Files {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::sync_data(file).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => pool::sync_data(file).await,
             Driver::Pool => pool::sync_data(file).await,
             #[cfg(test)]
             Driver::Fake(_) => Ok(()),
@@ -406,6 +418,8 @@ impl Files {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::read(file, buf, range, at).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(executor) => glommio::read(executor, file, buf, range, at).await,
             Driver::Pool => pool::read(file, buf, range, at).await,
             #[cfg(test)]
             Driver::Fake(script) => script.read(file, buf, range, at),
@@ -423,6 +437,8 @@ impl Files {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::write(file, out, range, at).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(executor) => glommio::write(executor, file, out, range, at).await,
             Driver::Pool => pool::write(file, out, range, at).await,
             #[cfg(test)]
             Driver::Fake(script) => script.write(file, out, range, at),
@@ -434,6 +450,8 @@ impl Files {
             #[cfg(target_os = "linux")]
             Driver::Uring => true,
             Driver::Pool => true,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => true,
             #[cfg(test)]
             Driver::Fake(_) => false,
         }
