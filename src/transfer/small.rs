@@ -61,7 +61,7 @@ async fn write(kit: &Kit, entry: &Entry, read: Read) -> Result<Receipt, Error> {
     let crc64nvme = Some(read.crc.0);
     match &kit.target {
         Side::Local(side) => {
-            let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
+            let partial = side.root.create_brief_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             let (written, _buffer) = kit.files.write_at(partial.file(), read.content, 0).await;
             written.map_err(write_failed)?;
             partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
