@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings};
+use ropeway::settings::{
+    Bucket, BucketPlace, DirectIo, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings,
+};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -57,6 +59,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         limits: Limits::default(),
         patience: Patience::default(),
         io: IoChoice::Auto,
+        direct_io: DirectIo::Auto,
         // Failures and warnings always come; ask for every copied object as well.
         events: Events { transferred: true, skipped: false },
         progress_interval: Duration::from_millis(200),

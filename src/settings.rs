@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 // Whoever makes settings needs these too, and should need no second package for it.
+pub use ropeway_io::file::DirectIo;
 pub use ropeway_io::probe::IoChoice;
 pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
@@ -26,6 +27,8 @@ pub struct SyncSettings {
     pub patience: Patience,
     /// Which file backend to use.
     pub io: IoChoice,
+    /// Whether large files go past the page cache.
+    pub direct_io: DirectIo,
     /// Which of the things that happen to single objects are reported.
     pub events: Events,
     /// How often progress is reported.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ropeway_io::cores;
+use ropeway_io::file::DirectIo;
 use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
@@ -210,9 +211,15 @@ struct PerformanceArgs {
     #[arg(long, value_name = "N", env = "ROPEWAY_CORES", value_parser = clap::value_parser!(u16).range(1..))]
     cores: Option<u16>,
 
-    /// How files are read and written: by io_uring, by a pool of threads, or by io_uring where the system allows it.
+    /// How files are read and written: by io_uring, by a pool of threads, by glommio's executors where they are built in, or
+    /// by io_uring where the system allows it and the pool where not.
     #[arg(long, value_enum, default_value_t = IoArg::Auto, env = "ROPEWAY_IO")]
     io: IoArg,
+
+    /// Whether parts of 1MiB and more go past the page cache: where they are not cached and the file system allows it, or
+    /// never.
+    #[arg(long, value_enum, default_value_t = DirectIoArg::Auto, env = "ROPEWAY_DIRECT_IO")]
+    direct_io: DirectIoArg,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +258,13 @@ enum IoArg {
     Auto,
     Uring,
     Pool,
+    Glommio,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DirectIoArg {
+    Auto,
+    Never,
 }
 
 fn part_size(text: &str) -> Result<u64, String> {
@@ -348,6 +362,11 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
             IoArg::Pool => IoChoice::Pool,
+            IoArg::Glommio => IoChoice::Glommio,
+        },
+        direct_io: match performance.direct_io {
+            DirectIoArg::Auto => DirectIo::Auto,
+            DirectIoArg::Never => DirectIo::Never,
         },
         events: Events { transferred: everything || args.verbose > 0, skipped: everything },
         progress_interval: Duration::from_millis(200),

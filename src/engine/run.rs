@@ -104,7 +104,8 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             signal = stop.asked() => return Ok(stopped_before_the_start(settings.dry_run, signal, started.elapsed())),
         };
         let shards = Shards::start(settings, &ready, budget, backend)?;
-        let mut control = Control { settings, started, observer, shards, fatal: None, failures: 0 };
+        let mut control =
+            Control { settings, started, observer, shards, fatal: None, failures: 0, direct_refused: false };
         let signal = control.watch(stop).await;
         for side in ready.sides_with_opaque_etags() {
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
@@ -194,7 +195,7 @@ impl ShardMaker<'_> {
     ) -> impl FnOnce() -> std::io::Result<Counts> + Send + 'static {
         let (source, target) = self.ready.openers();
         let sides = self.ready.sides.clone();
-        let (budget, backend) = (self.budget, self.backend);
+        let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
         let verify_etags = self.settings.verify_etags;
         let sizes = Sizes {
             multipart_threshold_bytes: self.settings.limits.multipart_threshold_bytes,
@@ -212,7 +213,7 @@ impl ShardMaker<'_> {
                 })?;
                 let kit = Kit {
                     shard: setup.id,
-                    files: Files::new(backend),
+                    files: Files::new(backend).with_direct_io(direct_io),
                     arena,
                     lanes: Md5Lanes::new(),
                     verify_etags,
@@ -253,6 +254,8 @@ struct Control<'a> {
     shards: Shards,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
+    /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
+    direct_refused: bool,
 }
 
 impl Control<'_> {
@@ -297,6 +300,12 @@ impl Control<'_> {
                 if self.fatal.is_none() {
                     self.failures += objects;
                     self.fatal = Some((text, code));
+                }
+            }
+            Told::DirectIoRefused(reason) => {
+                if !std::mem::replace(&mut self.direct_refused, true) {
+                    let text = format!("direct I/O is not used for some large files: {reason}");
+                    self.observer.note(Note::Detail, &text);
                 }
             }
             Told::RangeFailed(error) => {

@@ -101,6 +101,8 @@ pub(super) enum Told {
         /// Objects that failed by it, of which only the first is named.
         objects: u64,
     },
+    /// Direct I/O was refused to a large file, for this reason.
+    DirectIoRefused(String),
     /// A listing ended before its end, so that a part of the key space was not looked at.
     RangeFailed(String),
 }
@@ -483,6 +485,9 @@ impl Shard {
         for (key, reason) in left_behind {
             add(&self.tally.warnings, 1);
             self.event(Event::Warned { key, reason }).await;
+        }
+        if let Some(reason) = self.kit.files.take_direct_refusal() {
+            self.tell(Told::DirectIoRefused(reason)).await;
         }
         self.flush_events().await;
     }

@@ -70,7 +70,7 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
     let crc64nvme = Some(read.crc.0);
     match &kit.target {
         Side::Local(side) => {
-            let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
+            let partial = side.root.create_brief_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             kit.files.write_bytes_at(partial.file(), content, 0).await.map_err(write_failed)?;
             partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
             kit.moved(size_bytes);
