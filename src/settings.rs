@@ -90,6 +90,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Threads, each pinned to a core.
     pub shards: usize,
+    /// Key ranges listed at the same time, over all shards.
+    pub list_threads: usize,
     /// Objects under way at the same time, over all shards.
     pub worker_size: usize,
     /// Parts under way at the same time, over all shards.
@@ -103,11 +105,15 @@ pub struct Limits {
 /// Objects under way on each core, unless the person says otherwise.
 pub const WORKERS_PER_SHARD: usize = 16;
 
+/// Key ranges listed at the same time, unless the person says otherwise or there are more cores.
+pub const LIST_THREADS: usize = 8;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             memory_bytes: 256 << 20,
             shards: 1,
+            list_threads: LIST_THREADS,
             worker_size: WORKERS_PER_SHARD,
             max_parallel_uploads: WORKERS_PER_SHARD,
             multipart_threshold_bytes: 8 << 20,

@@ -18,7 +18,9 @@ use crate::client::login::{self, LoginWish, Surroundings};
 use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
-use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD};
+use crate::settings::{
+    BucketPlace, EndpointChoice, Events, LIST_THREADS, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD,
+};
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
 /// Copy what is new or different from SOURCE to TARGET.
@@ -187,6 +189,11 @@ struct SideWishes<'a> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Performance")]
 struct PerformanceArgs {
+    /// Key ranges listed at the same time, on both sides; they are cut where keys are, whatever the keys look like
+    /// [default: 8, or the number of cores if more].
+    #[arg(long, visible_alias = "max-parallel-listings", value_name = "N", env = "ROPEWAY_LIST_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
+    list_threads: Option<u16>,
+
     /// Objects under way at the same time [default: 16 for each core].
     #[arg(long, value_name = "N", env = "ROPEWAY_WORKER_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
     worker_size: Option<u16>,
@@ -352,6 +359,7 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
         limits: Limits {
             memory_bytes: performance.memory.unwrap_or_else(memory_default),
             shards,
+            list_threads: performance.list_threads.map_or(LIST_THREADS.max(shards), usize::from),
             worker_size: per_core(performance.worker_size),
             max_parallel_uploads: per_core(performance.max_parallel_uploads),
             multipart_threshold_bytes: performance.multipart_threshold,

@@ -1,4 +1,7 @@
-//! Sizes as people write them: plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told apart as s3sync does.
+//! Sizes and durations as people write them. Sizes are plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told
+//! apart as s3sync does.
+
+use std::time::Duration;
 
 /// Parses a size in bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -20,6 +23,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "more bytes than any disk has".to_owned())
 }
 
+/// Parses a duration of whole milliseconds or seconds, as in `20ms` or `1s`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number, as in 20ms".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        _ => Err(format!("`{unit}` is not a unit of time; write ms or s, as in 20ms")),
+    }
+}
+
 /// Bytes for people, in binary units.
 pub fn show_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -38,6 +53,15 @@ pub fn show_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_their_unit() {
+        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(parse_duration("1s"), Ok(Duration::from_secs(1)));
+        for bad in ["", "20", "ms", "-1s", "1h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_with_and_without_units() {

@@ -1,10 +1,13 @@
-//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `budget` is every limit.
+//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `range` is the story of a key
+//! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit.
 
 mod budget;
+mod live;
 mod preflight;
 mod range;
 mod run;
 mod shard;
+mod trust;
 
 pub use budget::{Budget, BudgetError};
 pub use preflight::Refusal;

@@ -14,9 +14,10 @@ use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budget, BudgetError};
+use super::live::Piece;
 use super::preflight::{self, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
-use crate::entry::KeyRange;
+use super::trust::Trust;
 use crate::error::ExitCode;
 use crate::report::tally::Published;
 use crate::report::{Counts, EndedEarly, Event, Note, Observer, Progress, Summary};
@@ -122,6 +123,7 @@ struct Shards {
     mailboxes: Vec<Sender<Message>>,
     published: Vec<Arc<Published>>,
     outstanding: Arc<Outstanding>,
+    trust: Arc<Trust>,
     told: mpsc::Receiver<Told>,
 }
 
@@ -138,9 +140,11 @@ impl Shards {
             dry_run: settings.dry_run,
             events: settings.events,
             workers: budget.workers,
+            list_threads: budget.list_threads,
         };
+        let trust = Arc::new(Trust::new(settings));
         // The first shard owns the whole key space; the others, being idle, ask it for their share.
-        let first = Work::Range(KeyRange::default(), Token::new(&outstanding));
+        let first = Work::Range(Piece::default(), Token::new(&outstanding));
         if mailboxes[0].try_send(Message::Work(0, first)).is_err() {
             unreachable!("an empty mailbox takes a message");
         }
@@ -150,6 +154,7 @@ impl Shards {
             let setup = ShardSetup {
                 id,
                 orders,
+                trust: trust.clone(),
                 published: published[id].clone(),
                 peers: mailboxes.clone(),
                 outstanding: outstanding.clone(),
@@ -160,7 +165,7 @@ impl Shards {
             let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
             threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
         }
-        Ok(Shards { threads, mailboxes, published, outstanding, told })
+        Ok(Shards { threads, mailboxes, published, outstanding, trust, told })
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
@@ -321,7 +326,7 @@ impl Control<'_> {
         self.observer.progress(&Progress { counts, elapsed, stopping });
     }
 
-    fn finish(self, signal: Option<i32>) -> Summary {
+    fn finish(mut self, signal: Option<i32>) -> Summary {
         let mut counts = Counts::default();
         let mut fatal = self.fatal;
         for thread in self.shards.threads {
@@ -335,6 +340,14 @@ impl Control<'_> {
             }
         }
         counts.settle();
+        if let Some(side) = self.shards.trust.may_have_gaps() {
+            self.failures += 1;
+            let error = format!(
+                "the {side} turned out not to list in key order after parts of it had been listed side by side, so keys may have \
+                 been missed; run the same command again with --list-threads 1"
+            );
+            self.observer.event(&Event::Failed { key: String::new(), error });
+        }
         counts.failed_objects += self.failures;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
         if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {

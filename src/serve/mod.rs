@@ -19,16 +19,19 @@
 
 mod checksums;
 mod conditions;
+mod front;
 mod listing;
 mod multipart;
 mod receive;
 mod s3;
 mod spelling;
 mod store;
+mod synthetic;
 #[cfg(test)]
 mod tests;
 mod view;
 
+use front::Front;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -43,6 +46,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 use store::Store;
+pub use synthetic::Synthetic;
 use tokio::runtime;
 use tokio::sync::watch;
 
@@ -70,6 +74,10 @@ pub struct ServeSettings {
     pub create_buckets: bool,
     /// Threads that serve requests; at least one.
     pub threads: usize,
+    /// How long every request waits before it is looked at, as if the service were far away.
+    pub latency: Duration,
+    /// Listings are made up, of so many keys of a shape, for measuring clients. Other requests find what is stored.
+    pub synthetic: Option<Synthetic>,
 }
 
 impl ServeSettings {
@@ -83,6 +91,8 @@ impl ServeSettings {
             allow_anonymous: false,
             create_buckets: true,
             threads: 2,
+            latency: Duration::ZERO,
+            synthetic: None,
         }
     }
 }
@@ -153,7 +163,11 @@ impl Server {
     /// [`ServeError`]: the address cannot be had, the storage cannot be opened, threads cannot be started.
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
         let store = Store::open(&settings.storage)?;
-        let service = service(Arc::new(store), &settings);
+        let service = Front {
+            service: service(Arc::new(store), &settings),
+            latency: settings.latency,
+            synthetic: settings.synthetic.map(Arc::new),
+        };
         let listen = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },
             _ => ServeError::Listen { address: settings.listen, source },
@@ -267,7 +281,7 @@ fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
 }
 
 /// Accepts connections until told to stop, then waits for those that are still answering.
-async fn accept(listener: TcpListener, service: S3Service, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, service: Front, mut stopped: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
