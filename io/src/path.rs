@@ -8,6 +8,7 @@
 
 #[cfg(any(not(unix), test))]
 mod portable;
+mod remove;
 #[cfg(unix)]
 mod unix;
 
@@ -23,6 +24,7 @@ use crate::file::File;
 
 #[cfg(not(unix))]
 pub(crate) use portable::Directory;
+pub use remove::Removal;
 #[cfg(unix)]
 pub(crate) use unix::Directory;
 
