@@ -3,9 +3,10 @@
 //! A shard has a [`Client`] for each of its sides, with connections of its own, so nothing here is shared between cores
 //! but two words of knowledge about the endpoint ([`Abilities`]). `http.rs` opens connections and says in which phase one
 //! failed; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one loop for every operation;
-//! `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
+//! `operations.rs` is the list of those, `deletes.rs` of those that delete. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
+mod deletes;
 mod error;
 mod http;
 pub mod login;
