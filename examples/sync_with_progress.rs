@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings};
+use ropeway::settings::{
+    Bucket, BucketPlace, Deletes, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings, Task,
+};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -52,7 +54,10 @@ fn settings(source: PathBuf) -> SyncSettings {
     SyncSettings {
         source: Place::Local(source),
         target: Place::Bucket(target),
+        task: Task::Sync,
+        from_plan: None,
         dry_run: false,
+        deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),
         io: IoChoice::Auto,
@@ -81,7 +86,12 @@ impl Observer for Narrator {
             }
             Event::Failed { key, error } => println!("FAILED {key}: {error}"),
             Event::Warned { key, reason } => println!("{key}: {reason}"),
-            Event::Planned { .. } | Event::Skipped { .. } => {}
+            // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
+            Event::Planned { .. }
+            | Event::Skipped { .. }
+            | Event::PlannedDelete { .. }
+            | Event::Deleted { .. }
+            | Event::Difference { .. } => {}
         }
     }
 

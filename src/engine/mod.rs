@@ -1,11 +1,18 @@
-//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `budget` is every limit.
+//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `budget` is every limit;
+//! `deletes` is the last phase, and `record` what is kept for it; `verify` is a run that only compares;
+//! `plan_file` is a dry run kept for later.
 
 mod budget;
+mod deletes;
+mod plan_file;
 mod preflight;
 mod range;
+mod record;
 mod run;
 mod shard;
+mod verify;
 
 pub use budget::{Budget, BudgetError};
+pub use plan_file::PlanWriter;
 pub use preflight::Refusal;
 pub use run::{Error, StopHandle, run};

@@ -1,18 +1,22 @@
 //! One key range: both sides listed, merged, compared, and the actions queued.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
 use super::shard::{Shard, Token, Told};
+use super::{plan_file, verify};
 use crate::client;
-use crate::entry::{Action, Entry, EntryRef, KeyRange, Page, Reason, SideName};
+use crate::entry::{Action, Entry, EntryRef, Existing, KeyRange, Page, Reason, SideName};
 use crate::listing::{self, Listing, Problem, split};
 use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
+use crate::settings::Task;
 use crate::transfer::{Ending, Side};
 
 /// How the two sides are listed.
@@ -22,6 +26,8 @@ pub(super) struct Sides {
     pub(super) single: Option<Entry>,
     /// The target does not exist yet, which a dry run must not change.
     pub(super) target_absent: bool,
+    /// Nothing is listed: what is to be done is in this file.
+    pub(super) plan: Option<Arc<Path>>,
 }
 
 /// Lists one range after the other until the run ends.
@@ -30,6 +36,13 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
         shard.set_listing(true);
         let token = Rc::new(token);
         let stop = shard.kit.stop.clone();
+        if let Some(plan) = &shard.sides.plan {
+            if let Err(told) = plan_file::feed(&shard, plan, &token).await {
+                shard.tell(told).await;
+            }
+            shard.set_listing(false);
+            continue;
+        }
         let synced = tokio::select! {
             synced = sync_range(&shard, range, &token) => synced,
             // A page that is on its way changes nothing, so nobody waits for it.
@@ -64,6 +77,7 @@ async fn sync_range(
                 problems.retain(|problem| !range.is_past(problem.key.as_bytes()));
                 report_problems(shard, &mut problems).await;
                 if let Some(page) = &page {
+                    shard.recorder.look_at(SideName::Source, page);
                     give_tail(shard, &mut range, &mut cutting, &mut source, &mut target, page);
                 }
                 feed(&mut merge, SideName::Source, page);
@@ -76,6 +90,7 @@ async fn sync_range(
                     let text = format!("`{}`: {}", hidden.key, hidden.reason);
                     return Err((SideName::Target, listing::Error::Protocol(text)));
                 }
+                page.iter().for_each(|page| shard.recorder.look_at(SideName::Target, page));
                 feed(&mut merge, SideName::Target, page);
             }
             Step::SourceOnly(entry) => {
@@ -98,6 +113,10 @@ async fn sync_range(
                     return Ok(());
                 }
                 add(&shard.tally.target_listed, 1);
+                shard.recorder.extra(&shard.kit.source, entry);
+                if let Task::Verify(_) = shard.orders.task {
+                    verify::extra(shard, entry).await;
+                }
             }
             Step::Disorder(side, key) => {
                 let key = String::from_utf8_lossy(key);
@@ -158,6 +177,9 @@ fn feed(merge: &mut Merge, side: SideName, page: Option<Page>) {
 
 /// Compares one key of the source and queues what follows.
 async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, target: Option<EntryRef<'_>>) {
+    if let Task::Verify(depth) = shard.orders.task {
+        return verify::listed(shard, token, depth, source, target).await;
+    }
     let reason = match compare(shard.orders.direction, source, target) {
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);
@@ -184,12 +206,15 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         modified_ns: source.modified_ns,
         etag: source.etag.cloned(),
     };
-    shard.enqueue(Action { entry, reason }, token).await;
+    let existing = target.map(Existing::from);
+    shard.enqueue(Action { entry, reason, existing }, token).await;
 }
 
 async fn report_problems(shard: &Shard, problems: &mut Vec<Problem>) {
     for Problem { key, reason, by_rule, hides_entries: _ } in problems.drain(..) {
-        if by_rule {
+        if let Task::Verify(_) = shard.orders.task {
+            verify::unverifiable(shard, key, reason).await;
+        } else if by_rule {
             add(&shard.tally.warnings, 1);
             shard.event(Event::Warned { key, reason: format!("left out: {reason}") }).await;
         } else {
