@@ -116,6 +116,14 @@ fn holding(objects: &[(&str, &str, Option<&str>)]) -> Scripted {
 }
 
 #[test]
+fn a_single_object_has_no_neighbours() {
+    let (source, target) = (holding(&[("d/ü", "1", None)]), holding(&[("d/a", "1", None), ("d/ü", "1", None)]));
+    let tree = Tree::new();
+    let run = verify(&tree, "s3://one/d/ü", "s3://two/d/").from(&source.server).to(&target.server);
+    assert_says(&run.expect(0), "1 objects equal, 0 differences");
+}
+
+#[test]
 fn what_cannot_be_compared_is_exit_code_3_and_can_be_read() {
     let (source, target) = (holding(&[("k", "same", Some("opaque"))]), holding(&[("k", "same", None)]));
     let tree = Tree::new();

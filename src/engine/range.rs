@@ -113,9 +113,12 @@ async fn sync_range(
                     return Ok(());
                 }
                 add(&shard.tally.target_listed, 1);
-                shard.recorder.extra(&shard.kit.source, entry);
-                if let Task::Verify(_) = shard.orders.task {
-                    verify::extra(shard, entry).await;
+                // Beside a single object, the little that was listed is not looked for at the source.
+                if shard.sides.single.is_none() {
+                    shard.recorder.extra(&shard.kit.source, entry);
+                    if let Task::Verify(_) = shard.orders.task {
+                        verify::extra(shard, entry).await;
+                    }
                 }
             }
             Step::Disorder(side, key) => {
