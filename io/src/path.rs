@@ -751,5 +751,10 @@ mod tests {
         assert_eq!(listed, [("file".into(), Some(FileKind::Regular)), ("sub".into(), Some(FileKind::Directory))]);
         directory.remove("file".as_ref()).unwrap();
         assert_eq!(names(home.path()), ["sub"]);
+        std::fs::write(home.path().join("file"), "").unwrap();
+        assert_eq!(directory.remove_child("file".as_ref()).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        directory.make_child("empty".as_ref()).unwrap();
+        directory.remove_child("empty".as_ref()).unwrap();
+        assert!(!home.path().join("empty").exists());
     }
 }
