@@ -15,7 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, DirectIo, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings,
+    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings,
+    Task,
 };
 
 fn main() -> ExitCode {
@@ -54,8 +55,11 @@ fn settings(source: PathBuf) -> SyncSettings {
     SyncSettings {
         source: Place::Local(source),
         target: Place::Bucket(target),
+        task: Task::Sync,
+        from_plan: None,
         dry_run: false,
         verify_etags: true,
+        deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),
         io: IoChoice::Auto,
@@ -85,7 +89,12 @@ impl Observer for Narrator {
             }
             Event::Failed { key, error } => println!("FAILED {key}: {error}"),
             Event::Warned { key, reason } => println!("{key}: {reason}"),
-            Event::Planned { .. } | Event::Skipped { .. } => {}
+            // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
+            Event::Planned { .. }
+            | Event::Skipped { .. }
+            | Event::PlannedDelete { .. }
+            | Event::Deleted { .. }
+            | Event::Difference { .. } => {}
         }
     }
 

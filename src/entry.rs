@@ -83,12 +83,19 @@ pub enum SideName {
     Target,
 }
 
-impl std::fmt::Display for SideName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl SideName {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
             SideName::Source => "source",
             SideName::Target => "target",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for SideName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -97,8 +104,33 @@ impl std::fmt::Display for SideName {
 pub struct Action {
     /// What is read.
     pub entry: Entry,
-    /// Why it is copied.
+    /// Why it is copied, or looked at.
     pub reason: Reason,
+    /// What the target has under that key.
+    pub existing: Option<Existing>,
+}
+
+/// What a listing of the target shows of an object or file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The ETag, where the side has one.
+    pub etag: Option<ETag>,
+}
+
+impl From<&Entry> for Existing {
+    fn from(entry: &Entry) -> Existing {
+        Existing { size_bytes: entry.size_bytes, modified_ns: entry.modified_ns, etag: entry.etag.clone() }
+    }
+}
+
+impl From<EntryRef<'_>> for Existing {
+    fn from(entry: EntryRef<'_>) -> Existing {
+        Existing { size_bytes: entry.size_bytes, modified_ns: entry.modified_ns, etag: entry.etag.cloned() }
+    }
 }
 
 /// Why an entry is copied.
@@ -113,6 +145,8 @@ pub enum Reason {
     /// The times of the listings cannot tell; the modification time stored with the object decides. It is compared with
     /// this one, of the local file, in nanoseconds since 1970.
     UnlessStoredTimeIs(i64),
+    /// The sizes agree; whether the contents do is to be found out.
+    Content,
 }
 
 impl Reason {
@@ -122,6 +156,7 @@ impl Reason {
             Reason::Absent => "absent",
             Reason::Size => "size",
             Reason::Newer | Reason::UnlessStoredTimeIs(_) => "newer",
+            Reason::Content => "content",
         }
     }
 }

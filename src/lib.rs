@@ -25,6 +25,8 @@
 //! * [`client`] is where `ropeway_s3proto` (what to say) meets `ropeway_io` (files, buffers, cores) and the sockets. The
 //!   two packages never see each other.
 //! * [`entry`] holds the plain values that listing, plan and transfer hand each other; those three never see each other.
+//! * A run has a last phase of its own for what is to be deleted, under conditions that are one table in `engine::deletes`.
+//!   A comparison (`engine::verify`) is a run whose workers only look; a plan (`engine::plan_file`) is a dry run on paper.
 //! * [`report`] counts, and says what happened; [`serve`] is the embedded server, which shares no line with the client.
 //!
 //! `tests/tidy.rs` checks these arrows against the `use` lines.

@@ -10,17 +10,23 @@ pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
-/// One sync.
+/// One sync, or one comparison.
 #[derive(Debug, Clone)]
 pub struct SyncSettings {
     /// Where data is read.
     pub source: Place,
     /// Where data is written.
     pub target: Place,
+    /// What is to be done about the differences between the two.
+    pub task: Task,
+    /// List nothing, and do what this plan says.
+    pub from_plan: Option<PathBuf>,
     /// Say what would be done, and change nothing.
     pub dry_run: bool,
     /// Compare ETags with the MD5 of the content, beside the checksums.
     pub verify_etags: bool,
+    /// What is deleted at the end.
+    pub deletes: Deletes,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
     /// How long is waited, and how often tried again.
@@ -33,6 +39,29 @@ pub struct SyncSettings {
     pub events: Events,
     /// How often progress is reported.
     pub progress_interval: Duration,
+}
+
+/// What is to be done about differences.
+#[derive(Debug, Clone, Copy)]
+pub enum Task {
+    /// Make the target equal to the source.
+    Sync,
+    /// Say what they are, and change nothing.
+    Verify(Depth),
+}
+
+/// How contents are compared.
+#[derive(Debug, Clone, Copy)]
+pub enum Depth {
+    /// By what the services say of them, and by the bytes of local files.
+    Checksums,
+    /// By the bytes of both sides, of so many objects in ten thousand; of the others as above. The seed decides which.
+    Bytes {
+        /// 10,000 is all of them.
+        share: u32,
+        /// The same seed chooses the same keys.
+        seed: u64,
+    },
 }
 
 /// Where a sync reads or writes.
@@ -143,6 +172,69 @@ impl Default for Patience {
             connect_timeout: Duration::from_millis(3_100),
             read_timeout: None,
         }
+    }
+}
+
+/// What is deleted when all else is done, and what holds it back.
+#[derive(Debug, Clone, Copy)]
+pub struct Deletes {
+    /// What the target has and the source does not.
+    pub extras: Extras,
+    /// What was copied and proven, at the source.
+    pub copied: Copied,
+    /// With more than this to be deleted, nothing is.
+    pub max: Option<DeletesMax>,
+    /// A source that lists nothing is taken at its word.
+    pub allow_empty_source: bool,
+    /// When the run has lasted for so long, its listings are old, and the source is asked again about each key.
+    pub look_up_after: Duration,
+}
+
+/// What becomes of the target's objects that the source does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extras {
+    /// They stay.
+    Keep,
+    /// They go, but for those that a filter excludes.
+    Delete,
+    /// They go, those that a filter excludes as well.
+    DeleteExcluded,
+}
+
+/// What becomes of the source's objects that were copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// They stay.
+    Keep,
+    /// They go, if the copy was proven and they still are what was copied.
+    Delete,
+}
+
+/// The most that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletesMax {
+    /// So many objects, of both sides together.
+    Objects(u64),
+    /// So many in a hundred of the objects that a side lists.
+    Percent(u8),
+}
+
+impl Default for Deletes {
+    fn default() -> Deletes {
+        Deletes {
+            extras: Extras::Keep,
+            copied: Copied::Keep,
+            max: None,
+            allow_empty_source: false,
+            look_up_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Deletes {
+    /// Whether anything may be deleted at all.
+    pub fn any(&self) -> bool {
+        self.extras != Extras::Keep || self.copied != Copied::Keep
     }
 }
 

@@ -106,7 +106,7 @@ fn json_and_the_report_hold_every_event_and_the_summary() {
 fn help_and_version_are_answers() {
     let tree = Tree::new();
     let help = Cmd::new(tree.path(), ["sync", "--help"]).expect(0);
-    for word in ["Exit codes", "--multipart-chunksize", "ROPEWAY_MEMORY", "embedded:DIR", "Nothing is ever deleted"] {
+    for word in ["Exit codes", "--multipart-chunksize", "ROPEWAY_MEMORY", "embedded:DIR", "Nothing is deleted unless"] {
         assert!(help.stdout.contains(word), "{word}");
     }
     assert!(Cmd::new(tree.path(), ["--version"]).expect(0).stdout.starts_with("ropeway "));

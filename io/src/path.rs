@@ -8,6 +8,7 @@
 
 #[cfg(any(not(unix), test))]
 mod portable;
+mod remove;
 #[cfg(unix)]
 mod unix;
 
@@ -23,6 +24,7 @@ use crate::file::File;
 
 #[cfg(not(unix))]
 pub(crate) use portable::Directory;
+pub use remove::Removal;
 #[cfg(unix)]
 pub(crate) use unix::Directory;
 
@@ -783,5 +785,10 @@ mod tests {
         assert_eq!(listed, [("file".into(), Some(FileKind::Regular)), ("sub".into(), Some(FileKind::Directory))]);
         directory.remove("file".as_ref()).unwrap();
         assert_eq!(names(home.path()), ["sub"]);
+        std::fs::write(home.path().join("file"), "").unwrap();
+        assert_eq!(directory.remove_child("file".as_ref()).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        directory.make_child("empty".as_ref()).unwrap();
+        directory.remove_child("empty".as_ref()).unwrap();
+        assert!(!home.path().join("empty").exists());
     }
 }

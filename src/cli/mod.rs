@@ -1,11 +1,15 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `units` are sizes.
+//! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes.
 
+mod deletes;
+mod plan;
 mod print;
 mod screen;
 mod serve;
+mod sides;
 mod sync;
 pub mod units;
+mod verify;
 
 use std::process;
 
@@ -25,6 +29,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sync(Box<sync::SyncArgs>),
+    Plan(Box<plan::PlanArgs>),
+    Verify(Box<verify::VerifyArgs>),
     Serve(serve::ServeArgs),
 }
 
@@ -37,6 +43,8 @@ pub fn main() -> process::ExitCode {
             watch_signals(&stop);
             match cli.command {
                 Command::Sync(args) => sync::run(&args, &stop),
+                Command::Plan(args) => plan::run(&args, &stop),
+                Command::Verify(args) => verify::run(&args, &stop),
                 Command::Serve(args) => serve::run(&args, &stop),
             }
         }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::print;
 use super::units::show_size;
 use crate::error::ExitCode;
-use crate::report::{EndedEarly, Event, Note, Observer, Progress, Summary};
+use crate::report::{EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
 
 /// How much the person wants to see, and where.
 pub(super) struct ScreenWishes<'a> {
@@ -122,6 +122,9 @@ impl Screen {
                 print::err(&format!("... and {more} more {what}; --report FILE keeps them all"));
             }
         }
+        if let Some(reason) = &summary.deletes_withheld {
+            print::err(&format!("error: {}", print::clean(reason)));
+        }
         if let Some(EndedEarly::Fatal { error, .. }) = &summary.ended_early {
             print::err(&format!("error: {}", print::clean(error)));
         }
@@ -144,7 +147,11 @@ impl Observer for Screen {
             }
         }
         match event {
-            Event::Planned { key, size_bytes, reason } if !self.json => {
+            // Differences are what a comparison is for, and are written the same for people and programs.
+            Event::Difference { .. } if !self.json => {
+                self.result(&serde_json::to_string(event).expect("events are plain data"));
+            }
+            Event::Planned { key, size_bytes, reason, .. } if !self.json => {
                 let key = print::clean(key);
                 self.result(&format!("would copy {key} ({}, {reason})", show_size(*size_bytes)));
             }
@@ -156,6 +163,14 @@ impl Observer for Screen {
                 self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
             }
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
+            Event::PlannedDelete { key, size_bytes, side, .. } if !self.json => {
+                let key = print::clean(key);
+                let from = if *side == "source" { "from the source, " } else { "" };
+                self.result(&format!("would delete {key} ({from}{})", show_size(*size_bytes)));
+            }
+            Event::Deleted { key, side, .. } if self.verbose > 0 => {
+                self.line(&format!("deleted {key} from the {side}"))
+            }
             Event::Failed { key, error } => {
                 self.failed_shown += 1;
                 if self.failed_shown <= SHOWN_MAX {
@@ -169,7 +184,13 @@ impl Observer for Screen {
                     self.line(&format!("warning: `{key}`: {reason}"));
                 }
             }
-            Event::Planned { .. } | Event::Transferred { .. } | Event::Skipped { .. } | Event::Warned { .. } => {}
+            Event::Planned { .. }
+            | Event::Transferred { .. }
+            | Event::Skipped { .. }
+            | Event::PlannedDelete { .. }
+            | Event::Deleted { .. }
+            | Event::Difference { .. }
+            | Event::Warned { .. } => {}
         }
     }
 
@@ -218,6 +239,20 @@ impl Report {
 
 fn progress_text(progress: &Progress) -> String {
     let counts = &progress.counts;
+    if progress.phase == Phase::Deleting {
+        let failed =
+            if counts.failed_deletes > 0 { format!(", {} failed", counts.failed_deletes) } else { String::new() };
+        return format!("deleting: {} of {} objects{failed}", counts.deleted_objects, counts.planned_deletes);
+    }
+    if progress.phase == Phase::Comparing {
+        return format!(
+            "comparing: {} objects equal, {} differences, {} not comparable, {} read",
+            counts.equal_objects,
+            counts.differences,
+            counts.unverifiable_objects,
+            show_size(counts.moved_bytes),
+        );
+    }
     let seconds = progress.elapsed.as_secs_f64().max(0.001);
     let rate = counts.moved_bytes as f64 / seconds;
     let left = counts.planned_bytes.saturating_sub(counts.moved_bytes);
@@ -262,15 +297,34 @@ fn summary_line(summary: &Summary) -> String {
 fn summary_text(summary: &Summary) -> String {
     let counts = &summary.counts;
     let seconds = summary.elapsed_ms as f64 / 1_000.0;
-    let head = match (&summary.ended_early, summary.dry_run) {
+    let head = match (&summary.ended_early, summary.dry_run && !summary.compared) {
         (Some(EndedEarly::Signal(_)), _) => "stopped: ",
         (Some(EndedEarly::Fatal { .. }), _) => "ended early: ",
         (None, true) => "dry run: ",
         (None, false) => "",
     };
+    if summary.compared {
+        return format!(
+            "{head}{} objects equal, {} differences, {} not comparable; {} read; {} failed, {} warnings; {} requests, {} \
+             retries; {seconds:.1} s",
+            counts.equal_objects,
+            counts.differences,
+            counts.unverifiable_objects,
+            show_size(counts.moved_bytes),
+            counts.failed_objects,
+            counts.warnings,
+            counts.requests,
+            counts.retries,
+        );
+    }
+    let deleted = match (counts.planned_deletes, summary.dry_run) {
+        (0, _) => String::new(),
+        (planned, true) => format!("; {planned} would be deleted"),
+        (planned, false) => format!("; {} of {planned} deleted", counts.deleted_objects),
+    };
     if summary.dry_run {
         return format!(
-            "{head}{} objects, {} would be copied; {} skipped, {} failed, {} warnings; {seconds:.1} s",
+            "{head}{} objects, {} would be copied{deleted}; {} skipped, {} failed, {} warnings; {seconds:.1} s",
             counts.planned_objects,
             show_size(counts.planned_bytes),
             counts.skipped_objects,
@@ -283,8 +337,8 @@ fn summary_text(summary: &Summary) -> String {
         None => "",
     };
     format!(
-        "{head}{} objects, {} transferred; {} verified ({} by checksum, {} by ETag); {} skipped, {} failed, {} warnings; \
-         {} requests, {} retries; {seconds:.1} s{again}",
+        "{head}{} objects, {} transferred; {} verified ({} by checksum, {} by ETag){deleted}; {} skipped, {} failed, {} \
+         warnings; {} requests, {} retries; {seconds:.1} s{again}",
         counts.transferred_objects,
         show_size(counts.transferred_bytes),
         counts.verified,

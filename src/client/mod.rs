@@ -3,10 +3,11 @@
 //! A shard has a [`Client`] for each of its sides, with connections of its own, so nothing here is shared between cores
 //! but a few words of knowledge about the endpoint ([`Abilities`]). `peer.rs` opens connections and says in which phase one
 //! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one
-//! loop for every operation; `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
+//! loop for every operation; `operations.rs` is the list of those, `deletes.rs` of those that delete. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
 mod body;
+mod deletes;
 mod error;
 pub mod login;
 mod operations;

@@ -1,14 +1,20 @@
 //! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `range` is the story of a key
-//! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit.
+//! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit; `deletes` is the
+//! last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for later.
 
 mod budget;
+mod deletes;
 mod live;
+mod plan_file;
 mod preflight;
 mod range;
+mod record;
 mod run;
 mod shard;
 mod trust;
+mod verify;
 
 pub use budget::{Budget, BudgetError};
+pub use plan_file::PlanWriter;
 pub use preflight::Refusal;
 pub use run::{Error, StopHandle, run};

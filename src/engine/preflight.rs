@@ -20,7 +20,7 @@ use crate::error::ExitCode;
 use crate::listing;
 use crate::plan::compare::Direction;
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Patience, Place, SyncSettings};
+use crate::settings::{BucketPlace, EndpointChoice, Extras, Patience, Place, SyncSettings, Task};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -78,10 +78,29 @@ fn timeouts(patience: &Patience) -> Timeouts {
     }
 }
 
+/// What becomes of a target that is not there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Missing {
+    /// It is made.
+    #[default]
+    Made,
+    /// It is taken for an empty one, and not made.
+    Imagined,
+    /// There is nothing to compare with.
+    Refused,
+}
+
 /// Looks at both sides.
 pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
-    refuse_overlap(&settings.source, &settings.target)?;
-    let mut servers = Embedded { dry_run: settings.dry_run, ..Embedded::default() };
+    if let Task::Sync = settings.task {
+        refuse_overlap(settings)?;
+    }
+    let missing = match (settings.task, settings.dry_run) {
+        (Task::Verify(_), _) => Missing::Refused,
+        (Task::Sync, true) => Missing::Imagined,
+        (Task::Sync, false) => Missing::Made,
+    };
+    let mut servers = Embedded { missing, ..Embedded::default() };
     let (source, single) = look_at_source(settings, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
@@ -90,6 +109,9 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
         }
         (source, ..) => source,
     };
+    if settings.deletes.extras != Extras::Keep {
+        refuse_careless_deletes(settings, single.is_some())?;
+    }
     let (target, target_absent) = look_at_target(settings, &mut servers).await?;
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
@@ -97,7 +119,8 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
         (ReadySide::Bucket(..), ReadySide::Bucket(..)) => Direction::BucketToBucket,
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
-    let sides = Sides { single, target_absent };
+    let plan = settings.from_plan.as_deref().map(Arc::from);
+    let sides = Sides { single, target_absent, plan };
     Ok(Ready { source, target, sides, direction, _servers: servers.servers })
 }
 
@@ -257,7 +280,7 @@ async fn directory_of_prefix(
 
 async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Result<(ReadySide, bool), Refusal> {
     match &settings.target {
-        Place::Local(path) => look_at_local_target(path, settings.dry_run),
+        Place::Local(path) => look_at_local_target(path, servers.missing),
         Place::Bucket(place) => {
             let reached = reach(place, SideName::Target, &settings.patience, servers)?;
             let (reached, _) = greet(place, SideName::Target, reached).await?;
@@ -268,7 +291,7 @@ async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Resu
 
 /// The target directory; made if it does not exist, but by a dry run, which then works with its nearest ancestor and lists
 /// nothing.
-fn look_at_local_target(path: &Path, dry_run: bool) -> Result<(ReadySide, bool), Refusal> {
+fn look_at_local_target(path: &Path, missing: Missing) -> Result<(ReadySide, bool), Refusal> {
     match std::fs::metadata(path) {
         Ok(facts) if facts.is_dir() => Ok((ReadySide::Local(path.to_owned()), false)),
         Ok(_) => Err(Refusal {
@@ -278,10 +301,10 @@ fn look_at_local_target(path: &Path, dry_run: bool) -> Result<(ReadySide, bool),
             ),
             exit_code: ExitCode::Usage,
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dry_run => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && missing == Missing::Imagined => {
             Ok((ReadySide::Local(nearest_directory(path)), true))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && missing == Missing::Made => {
             Root::create(path).map_err(|error| Refusal {
                 text: format!("the target directory `{}` cannot be made: {error}", path.display()),
                 exit_code: ExitCode::Unreachable,
@@ -307,8 +330,7 @@ struct Embedded {
     running: Vec<(EndpointChoice, Endpoint)>,
     /// Nobody else is to talk to a server that lives for one run.
     secret: Option<(String, String)>,
-    /// Nothing may be made.
-    dry_run: bool,
+    missing: Missing,
 }
 
 impl Embedded {
@@ -318,13 +340,19 @@ impl Embedded {
         }
         let storage = match choice {
             EndpointChoice::Service(endpoint) => return Ok(endpoint.clone()),
-            EndpointChoice::EmbeddedDirectory(directory) if side == SideName::Source && !directory.is_dir() => {
+            EndpointChoice::EmbeddedDirectory(directory)
+                if (side == SideName::Source || self.missing == Missing::Refused) && !directory.is_dir() =>
+            {
                 let text =
-                    format!("the source's embedded store `{}` is not there; check the path", directory.display());
+                    format!("the {side}'s embedded store `{}` is not there; check the path", directory.display());
                 return Err(Refusal { text, exit_code: ExitCode::Unreachable });
             }
             // An empty store is all that a dry run would find there.
-            EndpointChoice::EmbeddedDirectory(directory) if self.dry_run && !directory.exists() => Storage::Memory,
+            EndpointChoice::EmbeddedDirectory(directory)
+                if self.missing == Missing::Imagined && !directory.exists() =>
+            {
+                Storage::Memory
+            }
             EndpointChoice::EmbeddedDirectory(directory) => Storage::Directory(directory.clone()),
             EndpointChoice::EmbeddedMemory => Storage::Memory,
         };
@@ -456,30 +484,64 @@ pub(super) fn fatal_listing(side: SideName, error: &listing::Error) -> Option<(S
     ends.then(|| (format!("listing the {side} failed: {error}{remedy}"), exit_code))
 }
 
-/// A target inside its own source would feed itself for ever (reliability.md D10).
-fn refuse_overlap(source: &Place, target: &Place) -> Result<(), Refusal> {
-    let overlap = match (source, target) {
-        (Place::Local(source), Place::Local(target)) => {
-            let source = std::fs::canonicalize(source).ok();
-            let target = canonical_even_if_absent(target);
-            source.is_some_and(|source| target.starts_with(source))
+/// A target inside its own source would feed itself for ever (reliability.md D10), and a source inside its own target
+/// would be among what the source does not have.
+fn refuse_overlap(settings: &SyncSettings) -> Result<(), Refusal> {
+    let (source, target) = (&settings.source, &settings.target);
+    let text = if lies_within(target, source) {
+        format!(
+            "the target `{target}` lies within the source `{source}`, so the sync would copy its own results; choose a \
+             target outside"
+        )
+    } else if settings.deletes.extras != Extras::Keep && lies_within(source, target) {
+        format!(
+            "the source `{source}` lies within the target `{target}`, so --delete would delete it; choose a target outside"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refusal { text, exit_code: ExitCode::Unsafe })
+}
+
+fn lies_within(inner: &Place, outer: &Place) -> bool {
+    match (inner, outer) {
+        (Place::Local(inner), Place::Local(outer)) => {
+            let (inner, outer) = (canonical_even_if_absent(inner), std::fs::canonicalize(outer).ok());
+            outer.is_some_and(|outer| inner.starts_with(outer))
         }
-        (Place::Bucket(source), Place::Bucket(target)) => {
-            same_service(&source.endpoint, &target.endpoint)
-                && source.endpoint != EndpointChoice::EmbeddedMemory
-                && source.bucket == target.bucket
-                && target.prefix.starts_with(&source.prefix)
+        (Place::Bucket(inner), Place::Bucket(outer)) => {
+            same_service(&inner.endpoint, &outer.endpoint)
+                && inner.endpoint != EndpointChoice::EmbeddedMemory
+                && inner.bucket == outer.bucket
+                && inner.prefix.starts_with(&outer.prefix)
         }
         _ => false,
-    };
-    if !overlap {
-        return Ok(());
     }
+}
+
+/// Deletes what a place does not have only where the two places are of a kind. A prefix without a slash at its end also
+/// covers its neighbours' names, which is rarely meant (reliability.md D04).
+fn refuse_careless_deletes(settings: &SyncSettings, single: bool) -> Result<(), Refusal> {
+    let refuse = |text, exit_code| Err(Refusal { text, exit_code });
+    let (source, target) = (&settings.source, &settings.target);
+    if single {
+        let text = format!("--delete needs a directory or a prefix as its source, and `{source}` is a single object");
+        return refuse(text, ExitCode::Usage);
+    }
+    let open_ended = |place: &Place| match place {
+        Place::Local(_) => false,
+        Place::Bucket(place) => !place.prefix.is_empty() && !place.prefix.ends_with('/'),
+    };
+    let place = match (open_ended(source), open_ended(target)) {
+        (false, true) => target,
+        // Into a directory, such a prefix has been made a directory, or refused.
+        (true, false) if matches!(target, Place::Bucket(_)) => source,
+        _ => return Ok(()),
+    };
     let text = format!(
-        "the target `{target}` lies within the source `{source}`, so the sync would copy its own results; choose a target \
-         outside"
+        "with --delete, `{place}` would also take in what only begins like it, `{place}2/...` for instance; end it with `/`"
     );
-    Err(Refusal { text, exit_code: ExitCode::Unsafe })
+    refuse(text, ExitCode::Unsafe)
 }
 
 /// One directory can be written in many ways.

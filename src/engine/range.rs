@@ -1,16 +1,20 @@
 //! One key range: both sides listed, merged, compared, and the actions queued.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::live::{Live, Piece};
 use super::shard::{Shard, Token, Told};
-use crate::entry::{Action, Entry, EntryRef, KeyRange, Page, Reason, SideName};
+use super::{plan_file, verify};
+use crate::entry::{Action, Entry, EntryRef, Existing, KeyRange, Page, Reason, SideName};
 use crate::listing::{self, Listing, Problem, Trail};
 use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
+use crate::settings::Task;
 use crate::transfer::{Ending, Side};
 
 /// How the two sides are listed.
@@ -20,6 +24,8 @@ pub(super) struct Sides {
     pub(super) single: Option<Entry>,
     /// The target does not exist yet, which a dry run must not change.
     pub(super) target_absent: bool,
+    /// Nothing is listed: what is to be done is in this file.
+    pub(super) plan: Option<Arc<Path>>,
 }
 
 /// Why a range could not be listed to its end: the side, and what happened there.
@@ -30,6 +36,15 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
     while let Some((live, token)) = shard.next_range().await {
         let token = Rc::new(token);
         let stop = shard.kit.stop.clone();
+        if let Some(plan) = &shard.sides.plan {
+            // The plan is one; another shard would do it again.
+            live.keep_whole();
+            if let Err(told) = plan_file::feed(&shard, plan, &token).await {
+                shard.tell(told).await;
+            }
+            shard.ended(&live);
+            continue;
+        }
         let synced = tokio::select! {
             synced = sync_range(&shard, &live, &token) => synced,
             // A page that is on its way changes nothing, so nobody waits for it.
@@ -147,9 +162,20 @@ impl<'a> Walk<'a> {
                         return Ok(self.end());
                     }
                     self.count(SideName::Target);
+                    extra(self.shard, entry).await;
                 }
                 Step::Disorder(side, key) => {
                     self.live.keep_whole();
+                    // What looked absent before this may have come later.
+                    self.shard.recorder.disorder(side);
+                    if let Task::Verify(_) = self.shard.orders.task {
+                        let key = String::from_utf8_lossy(key);
+                        let text = format!(
+                            "`{key}` is listed twice, or after a key that sorts as high or higher, so what was said to be \
+                             missing may be there"
+                        );
+                        return Err((side, listing::Error::Protocol(text)));
+                    }
                     if self.shard.trust.found_unordered(side) {
                         let reason = format!(
                             "the {side} does not list in key order: this key comes twice, or after one that sorts as high or \
@@ -192,14 +218,15 @@ impl<'a> Walk<'a> {
             }
         }
         self.live.fed(side, page.as_ref());
-        if let Some(key) = page.as_ref().and_then(listing::lossy_key)
-            && self.shard.trust.found_lossy(side)
-        {
-            let reason = format!(
-                "the {side} lists names that it could not decode: this key holds U+FFFD, so it may stand for another name, and no \
-                 extra object can be told from one that is there"
-            );
-            self.shard.warn(key, reason).await;
+        if let Some(key) = page.as_ref().and_then(listing::lossy_key) {
+            self.shard.recorder.lossy(side, key);
+            if self.shard.trust.found_lossy(side) {
+                let reason = format!(
+                    "the {side} lists names that it could not decode: this key holds U+FFFD, so it may stand for another name, \
+                     and no extra object can be told from one that is there"
+                );
+                self.shard.warn(key, reason).await;
+            }
         }
         // A directory is cut where its entries are; a bucket has to be asked, which the shard's cutters do.
         let is_local = |side| matches!(self.shard.side(side), Side::Local(_));
@@ -303,8 +330,22 @@ fn single_key(key: &str) -> KeyRange {
     KeyRange { after, through: Some(key.as_bytes().into()) }
 }
 
+/// A key that only the target has.
+async fn extra(shard: &Shard, entry: EntryRef<'_>) {
+    // Beside a single object, the little that was listed is not looked for at the source.
+    if shard.sides.single.is_none() {
+        shard.recorder.extra(&shard.kit.source, entry);
+        if let Task::Verify(_) = shard.orders.task {
+            verify::extra(shard, entry).await;
+        }
+    }
+}
+
 /// Compares one key of the source and queues what follows.
 async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, target: Option<EntryRef<'_>>) {
+    if let Task::Verify(depth) = shard.orders.task {
+        return verify::listed(shard, token, depth, source, target).await;
+    }
     let reason = match compare(shard.orders.direction, source, target) {
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);
@@ -331,12 +372,15 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         modified_ns: source.modified_ns,
         etag: source.etag.cloned(),
     };
-    shard.enqueue(Action { entry, reason }, token).await;
+    let existing = target.map(Existing::from);
+    shard.enqueue(Action { entry, reason, existing }, token).await;
 }
 
 async fn report_problems(shard: &Shard, problems: Vec<Problem>) {
     for Problem { key, reason, by_rule, hides_entries: _ } in problems {
-        if by_rule {
+        if let Task::Verify(_) = shard.orders.task {
+            verify::unverifiable(shard, key, reason).await;
+        } else if by_rule {
             add(&shard.tally.warnings, 1);
             shard.event(Event::Warned { key, reason: format!("left out: {reason}") }).await;
         } else {

@@ -14,14 +14,17 @@ use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budget, BudgetError};
+use super::deletes::{self, LastPhase, Recorded};
 use super::live::Piece;
+use super::plan_file;
 use super::preflight::{self, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
 use crate::error::ExitCode;
 use crate::report::tally::Published;
-use crate::report::{Counts, EndedEarly, Event, Note, Observer, Progress, Summary};
-use crate::settings::{Place, SyncSettings};
+use crate::report::{Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
+use crate::settings::{Place, SyncSettings, Task};
+use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
 
 /// Why a run did not take place.
@@ -71,10 +74,14 @@ impl StopHandle {
         block_on(Backend::Pool, self.asked()).unwrap_or(0)
     }
 
-    async fn asked(&self) -> i32 {
+    /// By which signal the end was asked for, if it was.
+    pub(super) fn signal(&self) -> Option<i32> {
+        Some(self.0.signal.load(Ordering::Acquire)).filter(|signal| *signal != 0)
+    }
+
+    pub(super) async fn asked(&self) -> i32 {
         loop {
-            let signal = self.0.signal.load(Ordering::Acquire);
-            if signal != 0 {
+            if let Some(signal) = self.signal() {
                 return signal;
             }
             self.0.asked.notified().await;
@@ -92,6 +99,8 @@ const TOLD_WAITING: usize = 64;
 /// stopped. Single objects that fail are in the summary, not in the error.
 pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let started = Instant::now();
+    let planned = settings.from_plan.as_deref().map(|plan| plan_file::settings_of(plan, settings)).transpose()?;
+    let settings = planned.as_ref().unwrap_or(settings);
     let budget = Budget::new(&settings.limits)?;
     let (backend, fell_back) = probe::choose(settings.io).map_err(Error::Machine)?;
     if let Some(reason) = fell_back {
@@ -102,8 +111,9 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
         let ready = tokio::select! {
             ready = preflight::look(settings) => ready?,
             // Nothing has been begun, so there is nothing to end.
-            signal = stop.asked() => return Ok(stopped_before_the_start(settings.dry_run, signal, started.elapsed())),
+            signal = stop.asked() => return Ok(stopped_before_the_start(settings, signal, started.elapsed())),
         };
+        let last_phase = last_phase(settings, &ready, started)?;
         let shards = Shards::start(settings, &ready, budget, backend)?;
         let mut control =
             Control { settings, started, observer, shards, fatal: None, failures: 0, direct_refused: false };
@@ -112,14 +122,31 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
             control.observer.note(Note::Detail, &text);
         }
-        Ok(control.finish(signal))
+        Ok(control.finish(signal, last_phase, stop).await)
     };
     block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
 }
 
+/// Prepares for what is to be deleted, if anything may be.
+fn last_phase(settings: &SyncSettings, ready: &Ready, started: Instant) -> Result<Option<LastPhase>, Error> {
+    if !settings.deletes.any() {
+        return Ok(None);
+    }
+    let (source, target) = ready.openers();
+    let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?));
+    let eraser = if settings.dry_run { Ok(None) } else { open().map(Some) };
+    let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
+    let (rules, progress_interval) = (settings.deletes, settings.progress_interval);
+    let planned = settings.from_plan.is_some();
+    Ok(Some(LastPhase { rules, eraser, started, planned, progress_interval }))
+}
+
+/// What a shard leaves behind.
+type ShardEnd = std::io::Result<(Counts, Recorded)>;
+
 /// The shards' threads, and the ways to reach them.
 struct Shards {
-    threads: Vec<JoinHandle<std::io::Result<Counts>>>,
+    threads: Vec<JoinHandle<ShardEnd>>,
     mailboxes: Vec<Sender<Message>>,
     published: Vec<Arc<Published>>,
     outstanding: Arc<Outstanding>,
@@ -137,7 +164,9 @@ impl Shards {
         let published: Vec<Arc<Published>> = (0..budget.shards).map(|_| Arc::default()).collect();
         let orders = Orders {
             direction: ready.direction,
+            task: settings.task,
             dry_run: settings.dry_run,
+            deletes: settings.deletes,
             events: settings.events,
             workers: budget.workers,
             list_threads: budget.list_threads,
@@ -193,11 +222,7 @@ struct ShardMaker<'a> {
 
 impl ShardMaker<'_> {
     /// The thread's whole life. Its files, buffers and connections are made on it, and never leave it.
-    fn thread(
-        &self,
-        setup: ShardSetup,
-        mailbox: Receiver<Message>,
-    ) -> impl FnOnce() -> std::io::Result<Counts> + Send + 'static {
+    fn thread(&self, setup: ShardSetup, mailbox: Receiver<Message>) -> impl FnOnce() -> ShardEnd + Send + 'static {
         let (source, target) = self.ready.openers();
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
@@ -323,15 +348,22 @@ impl Control<'_> {
 
     fn show_progress(&mut self, stopping: bool) {
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
-        self.observer.progress(&Progress { counts, elapsed, stopping });
+        let phase = match self.settings.task {
+            Task::Sync => Phase::Copying,
+            Task::Verify(_) => Phase::Comparing,
+        };
+        self.observer.progress(&Progress { counts, elapsed, stopping, phase });
     }
 
-    fn finish(mut self, signal: Option<i32>) -> Summary {
-        let mut counts = Counts::default();
+    async fn finish(mut self, signal: Option<i32>, last_phase: Option<LastPhase>, stop: &StopHandle) -> Summary {
+        let (mut counts, mut recorded) = (Counts::default(), Vec::new());
         let mut fatal = self.fatal;
         for thread in self.shards.threads {
             match thread.join() {
-                Ok(Ok(shard)) => counts += shard,
+                Ok(Ok((shard, lists))) => {
+                    counts += shard;
+                    recorded.push(lists);
+                }
                 Ok(Err(error)) => {
                     let text = format!("a shard could not start: {error}");
                     fatal.get_or_insert((text, ExitCode::Configuration));
@@ -356,6 +388,14 @@ impl Control<'_> {
             self.observer.note(Note::Warning, &text);
             counts.warnings += 1;
         }
+        let deleted = match last_phase {
+            Some(phase) if signal.is_none() && fatal.is_none() => {
+                phase.run(recorded, &mut counts, self.failures > 0, stop, self.observer).await
+            }
+            _ => deletes::Ended::default(),
+        };
+        let signal = signal.or(deleted.signal);
+        let fatal = fatal.or(deleted.fatal);
         let ended_early = match (signal, fatal) {
             (Some(signal), _) => Some(EndedEarly::Signal(signal)),
             (None, Some((error, code))) => Some(EndedEarly::Fatal { error, exit_code: code.number() }),
@@ -364,23 +404,38 @@ impl Control<'_> {
         let exit_code = match &ended_early {
             Some(EndedEarly::Signal(signal)) => ExitCode::of_signal(*signal).number(),
             Some(EndedEarly::Fatal { exit_code, .. }) => *exit_code,
+            None if counts.differences > 0 => ExitCode::Differences.number(),
             None if counts.failed_objects > 0 => ExitCode::SomeFailed.number(),
-            None if counts.warnings > 0 => ExitCode::Warnings.number(),
+            None if deleted.withheld.as_ref().is_some_and(|withheld| withheld.is_refusal()) => {
+                ExitCode::Unsafe.number()
+            }
+            None if counts.warnings + counts.unverifiable_objects > 0 => ExitCode::Warnings.number(),
             None => ExitCode::Done.number(),
         };
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
         let peak_memory_bytes = probe::peak_memory_bytes();
-        Summary { counts, elapsed_ms, peak_memory_bytes, dry_run: self.settings.dry_run, ended_early, exit_code }
+        Summary {
+            counts,
+            elapsed_ms,
+            peak_memory_bytes,
+            dry_run: self.settings.dry_run,
+            compared: matches!(self.settings.task, Task::Verify(_)),
+            deletes_withheld: deleted.withheld.map(|withheld| withheld.to_string()),
+            ended_early,
+            exit_code,
+        }
     }
 }
 
 /// Of a run that a signal ended while its sides were looked at.
-fn stopped_before_the_start(dry_run: bool, signal: i32, elapsed: Duration) -> Summary {
+fn stopped_before_the_start(settings: &SyncSettings, signal: i32, elapsed: Duration) -> Summary {
     Summary {
         counts: Counts::default(),
         elapsed_ms: elapsed.as_millis() as u64,
         peak_memory_bytes: probe::peak_memory_bytes(),
-        dry_run,
+        dry_run: settings.dry_run,
+        compared: matches!(settings.task, Task::Verify(_)),
+        deletes_withheld: None,
         ended_early: Some(EndedEarly::Signal(signal)),
         exit_code: ExitCode::of_signal(signal).number(),
     }

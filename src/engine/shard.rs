@@ -21,14 +21,15 @@ use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use super::deletes::{Recorded, Recorder, listed};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
-use crate::entry::{Action, SideName};
+use crate::entry::{Action, Existing, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::Events;
+use crate::settings::{Deletes, Events, Task};
 use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
@@ -114,7 +115,9 @@ pub(super) enum Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Orders {
     pub(super) direction: Direction,
+    pub(super) task: Task,
     pub(super) dry_run: bool,
+    pub(super) deletes: Deletes,
     pub(super) events: Events,
     pub(super) workers: usize,
     /// Ranges listed at a time, over all shards.
@@ -129,6 +132,8 @@ pub(super) struct Shard {
     pub(super) sides: range::Sides,
     pub(super) trust: Arc<Trust>,
     pub(super) tally: Tally,
+    /// What the last phase is to delete.
+    pub(super) recorder: Recorder,
     published: Arc<Published>,
     peers: Vec<Sender<Message>>,
     outstanding: Arc<Outstanding>,
@@ -201,8 +206,13 @@ pub(super) fn mailbox_capacity(shards: usize) -> usize {
     shards * (2 + HELPING_MAX) + 8
 }
 
-/// Works until the run is over, and returns what was counted.
-pub(super) async fn run(setup: ShardSetup, kit: Kit, sides: range::Sides, mut mailbox: Receiver<Message>) -> Counts {
+/// Works until the run is over, and returns what was counted, and what is to be deleted.
+pub(super) async fn run(
+    setup: ShardSetup,
+    kit: Kit,
+    sides: range::Sides,
+    mut mailbox: Receiver<Message>,
+) -> (Counts, Recorded) {
     let shard = Rc::new(Shard::new(setup, kit, sides));
     let mut tasks = JoinSet::new();
     for _ in 0..shard.orders.workers {
@@ -232,7 +242,7 @@ pub(super) async fn run(setup: ShardSetup, kit: Kit, sides: range::Sides, mut ma
     }
     shard.close();
     shard.publish().await;
-    shard.counts()
+    (shard.counts(), shard.recorder.take())
 }
 
 /// A task that panicked takes its shard with it: the run must not look complete.
@@ -255,6 +265,7 @@ impl Shard {
             sides,
             trust,
             tally: Tally::default(),
+            recorder: Recorder::new(orders.deletes),
             published,
             peers,
             outstanding,
@@ -462,11 +473,22 @@ impl Shard {
     }
 
     async fn carry_out(&self, action: &Action) {
+        if let Task::Verify(depth) = self.orders.task {
+            return super::verify::content(self, depth, action).await;
+        }
+        if self.sides.plan.is_some()
+            && let Err(error) = transfer::compare::still_as_planned(&self.kit, action).await
+        {
+            return self.failed(action, error).await;
+        }
         match transfer::is_settled(&self.kit, action).await {
             Ok(true) => self.settled(action).await,
             Ok(false) if self.orders.dry_run => {
                 let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
-                self.event(Event::Planned { key, size_bytes, reason: action.reason.word() }).await;
+                let source = listed(&Existing::from(&action.entry));
+                let target = action.existing.as_ref().map(listed);
+                self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
+                self.recorder.would_be_copied(&action.entry);
             }
             Ok(false) => match transfer::transfer(&self.kit, action).await {
                 Ok(receipt) => self.transferred(action, receipt).await,
@@ -505,6 +527,7 @@ impl Shard {
     async fn transferred(&self, action: &Action, receipt: Receipt) {
         add(&self.tally.transferred_objects, 1);
         add(&self.tally.transferred_bytes, receipt.size_bytes);
+        self.recorder.copied(&action.entry, &receipt, self.orders.direction == Direction::LocalToLocal);
         let key = || action.entry.key.to_string();
         match receipt.proof {
             Proof::Checksum => self.verified(1, 0),

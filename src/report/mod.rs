@@ -4,7 +4,7 @@ pub mod tally;
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use tally::Counts;
 
@@ -20,6 +20,10 @@ pub enum Event {
         size_bytes: u64,
         /// `absent`, `size` or `newer`.
         reason: &'static str,
+        /// The source's object or file as it was listed.
+        source: Listed,
+        /// What the target has under that key, if anything.
+        target: Option<Listed>,
     },
     /// It is at the target, acknowledged and compared.
     Transferred {
@@ -43,7 +47,40 @@ pub enum Event {
         /// Bytes of content.
         size_bytes: u64,
     },
-    /// It is not at the target.
+    /// A dry run would delete it.
+    PlannedDelete {
+        /// Relative key.
+        key: String,
+        /// Bytes of content.
+        size_bytes: u64,
+        /// `source` or `target`.
+        side: &'static str,
+        /// As it was listed.
+        listed: Listed,
+    },
+    /// It is gone.
+    Deleted {
+        /// Relative key.
+        key: String,
+        /// Bytes of content.
+        size_bytes: u64,
+        /// `source` or `target`.
+        side: &'static str,
+    },
+    /// A comparison found it to be other than it should be, or could not compare it.
+    Difference {
+        /// What about it.
+        kind: Kind,
+        /// Relative key.
+        key: String,
+        /// Bytes at the source, if it is there.
+        source_bytes: Option<u64>,
+        /// Bytes at the target, if it is there.
+        target_bytes: Option<u64>,
+        /// More about it, in words.
+        detail: Option<String>,
+    },
+    /// What was to be done about it was not.
     Failed {
         /// Relative key.
         key: String,
@@ -59,6 +96,33 @@ pub enum Event {
     },
 }
 
+/// What a listing shows of an object or file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// Last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The ETag, where the side has one.
+    pub etag: Option<String>,
+}
+
+/// The kinds of differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The target does not have it.
+    Missing,
+    /// The source does not have it.
+    Extra,
+    /// Both have it, in different lengths.
+    Size,
+    /// Both have it, with different contents.
+    Content,
+    /// Both have it, as far as is known; what it holds could not be compared.
+    Unverifiable,
+}
+
 /// Where the run stands, some times a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
@@ -68,6 +132,19 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Whether the run is ending before its time.
     pub stopping: bool,
+    /// What is being done.
+    pub phase: Phase,
+}
+
+/// The phases of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The sides are listed and compared, and what differs is copied.
+    Copying,
+    /// The sides are listed and compared, and nothing is changed.
+    Comparing,
+    /// What has to go is deleted.
+    Deleting,
 }
 
 /// Hears what happens in a run, on the thread that called it.
@@ -103,6 +180,10 @@ pub struct Summary {
     pub peak_memory_bytes: Option<u64>,
     /// Nothing was changed.
     pub dry_run: bool,
+    /// The sides were compared, and that was all.
+    pub compared: bool,
+    /// Why nothing was deleted although something was to be, if so.
+    pub deletes_withheld: Option<String>,
     /// Why the run ended before its time, if it did.
     pub ended_early: Option<EndedEarly>,
     /// The exit code that says all this in a number.

@@ -77,6 +77,18 @@ tally! {
     unverified,
     /// Objects that failed.
     failed_objects,
+    /// Objects to be deleted in the last phase, or in a dry run those that would be.
+    planned_deletes,
+    /// Objects deleted.
+    deleted_objects,
+    /// Objects that could not be deleted; counted among those that failed, too.
+    failed_deletes,
+    /// Objects that a comparison found to be the same on both sides.
+    equal_objects,
+    /// Objects that it found on one side alone, or not the same.
+    differences,
+    /// Objects that could not be compared.
+    unverifiable_objects,
     /// Things the person should know that are not failures.
     warnings,
     /// Requests sent, all tries counted.

@@ -39,6 +39,9 @@ pub enum Error {
     /// It is being written to while it is read.
     #[error("the source changed while it was being read: {0}")]
     Changed(String),
+    /// It is not what the plan that is carried out says of it.
+    #[error("it changed since the plan was made: {0}; make a new plan")]
+    ChangedSincePlanned(String),
     /// It is neither a regular file nor a link to one.
     #[error("it is not a regular file")]
     NotRegular,
@@ -79,6 +82,7 @@ impl Error {
             | Error::Key(_)
             | Error::MarkerWithContent
             | Error::Vanished
+            | Error::ChangedSincePlanned(_)
             | Error::NotRegular
             | Error::TooLarge(_)
             | Error::Stopped => false,
@@ -115,6 +119,7 @@ impl Error {
             | Error::MarkerWithContent
             | Error::Vanished
             | Error::Changed(_)
+            | Error::ChangedSincePlanned(_)
             | Error::NotRegular
             | Error::Mismatch(_)
             | Error::TooLarge(_)

@@ -22,7 +22,7 @@ use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
 use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc, finished};
-use super::{Ending, Error, Kit, Receipt, Side, metadata};
+use super::{Ending, Error, Kit, Receipt, Side, Version, metadata};
 use crate::client::{Checks, UploadProof};
 use crate::entry::Entry;
 
@@ -354,7 +354,8 @@ async fn finish(
             only.map(|it| (it.proof, it.etag)).expect("a streamed object is one acknowledged part")
         }
     };
-    Ok(Receipt { size_bytes, proof, crc64nvme: Some(crc.0), etag: etag.map(|etag| etag.to_string()) })
+    let version = Version { modified_ns: attached.large.entry.modified_ns, etag: attached.large.entry.etag.clone() };
+    Ok(Receipt { size_bytes, proof, crc64nvme: Some(crc.0), etag: etag.map(|etag| etag.to_string()), version })
 }
 
 /// Leaves nothing half-made behind: the temporary file goes with its handle, the upload is aborted.

@@ -6,10 +6,13 @@
 //! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
 //!
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
-//! and completes an upload; `verify` knows what proves an object; `part` is the arithmetic.
+//! and completes an upload; `verify` knows what proves an object; `part` is the arithmetic. `delete` takes objects away,
+//! `compare` only looks at them.
 
 pub mod board;
 mod carry;
+pub mod compare;
+pub mod delete;
 mod error;
 mod large;
 mod metadata;
@@ -27,7 +30,7 @@ use std::rc::Rc;
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
-use ropeway_s3proto::name::{Key, UploadId};
+use ropeway_s3proto::name::{ETag, Key, UploadId};
 
 use crate::entry::{Action, Entry, Reason};
 
@@ -90,11 +93,23 @@ pub struct Receipt {
     pub crc64nvme: Option<u64>,
     /// The ETag that the target gave it.
     pub etag: Option<String>,
+    /// Which version of the source was read.
+    pub version: Version,
+}
+
+/// By what a version of a source is known again, beside its size.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Version {
+    /// When it was modified, in nanoseconds since 1970; of an object, what the service says, and no finer than that.
+    pub modified_ns: i64,
+    /// Its ETag, if it is an object that has one.
+    pub etag: Option<ETag>,
 }
 
 impl Receipt {
     fn empty() -> Receipt {
-        Receipt { size_bytes: 0, proof: Proof::None(Unproven::Local), crc64nvme: None, etag: None }
+        let proof = Proof::None(Unproven::Local);
+        Receipt { size_bytes: 0, proof, crc64nvme: None, etag: None, version: Version::default() }
     }
 }
 

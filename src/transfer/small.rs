@@ -8,7 +8,7 @@ use ropeway_s3proto::op::ObjectMetadata;
 
 use super::side::{Content, NOT_COMPARED, Opened, write_failed};
 use super::verify::{ContentMd5, Expected, Proof};
-use super::{Error, Kit, Receipt, Side, metadata};
+use super::{Error, Kit, Receipt, Side, Version, metadata};
 use crate::entry::Entry;
 
 /// The content in memory, with what must travel beside it.
@@ -19,6 +19,7 @@ struct Read {
     proof: Proof,
     metadata: ObjectMetadata,
     modified_ns: i64,
+    version: Version,
 }
 
 /// New files are as the process's umask wants them; reliability.md F22: no mode comes from an object.
@@ -38,8 +39,9 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             let read = source.read(kit, 0..source.size_bytes, buffer, kit.target_wants_md5()).await?;
             source.check_unchanged()?;
             let metadata = metadata::of_file(&entry.key, source.modified_ns);
-            let crc = read.crc;
-            Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns: source.modified_ns })
+            let (crc, modified_ns) = (read.crc, source.modified_ns);
+            let version = Version { modified_ns, etag: None };
+            Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns, version })
         }
         (Content::Object { key, etag }, Side::Bucket(side)) => {
             let etags = kit.etags(side);
@@ -56,9 +58,10 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             let expected = Expected::of(&head, part_bytes, etags);
             let proof = expected.check_whole(&mut content, crc, etags, &kit.lanes).await?;
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
+            let version = Version { modified_ns: head.last_modified_ns.unwrap_or(source.modified_ns), etag: head.etag };
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
-            Ok(Read { content, crc, proof, metadata, modified_ns })
+            Ok(Read { content, crc, proof, metadata, modified_ns, version })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
@@ -74,7 +77,7 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
             kit.files.write_bytes_at(partial.file(), content, 0).await.map_err(write_failed)?;
             partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
             kit.moved(size_bytes);
-            Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None })
+            Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None, version: read.version })
         }
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
@@ -86,7 +89,8 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
                 .await?;
             kit.moved(size_bytes);
             let proof = proven(kit, read.proof, acknowledged.proof);
-            Ok(Receipt { size_bytes, proof, crc64nvme, etag: acknowledged.etag.map(|etag| etag.to_string()) })
+            let etag = acknowledged.etag.map(|etag| etag.to_string());
+            Ok(Receipt { size_bytes, proof, crc64nvme, etag, version: read.version })
         }
     }
 }

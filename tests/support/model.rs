@@ -69,8 +69,32 @@ impl Model {
                 Some(_) => Answer::new(204),
                 None => Answer::error(404, "NoSuchUpload"),
             },
+            "DeleteObject" => self.delete(request),
+            "DeleteObjects" => self.delete_batch(request),
             _ => Answer::error(501, "NotImplemented"),
         }
+    }
+
+    fn delete(&mut self, request: &Request) -> Answer {
+        let tag = self.objects.get(&request.key).map(|object| object.etag.clone());
+        match (request.header("if-match"), tag) {
+            (Some(wanted), Some(tag)) if wanted != tag => Answer::error(412, "PreconditionFailed"),
+            _ => {
+                self.objects.remove(&request.key);
+                Answer::new(204)
+            }
+        }
+    }
+
+    fn delete_batch(&mut self, request: &Request) -> Answer {
+        if let Some(refused) = self.refused(request) {
+            return refused;
+        }
+        let deleted = batch_keys(request).into_iter().map(|key| {
+            self.objects.remove(&key);
+            format!("<Deleted><Key>{}</Key></Deleted>", escaped(&key))
+        });
+        Answer::xml(format!("<DeleteResult>{}</DeleteResult>", deleted.collect::<String>()))
     }
 
     fn list(&self, request: &Request) -> Answer {
@@ -212,6 +236,18 @@ pub fn list_document<'a>(rows: impl Iterator<Item = (&'a str, &'a Object)>, next
         ));
     }
     document + "</ListBucketResult>"
+}
+
+/// The keys that a DeleteObjects names.
+pub fn batch_keys(request: &Request) -> Vec<String> {
+    let document = String::from_utf8(request.body.clone()).expect("XML is UTF-8");
+    let keys = document.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0));
+    keys.map(|key| key.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"))
+        .collect()
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn kept_headers(request: &Request) -> Vec<(String, String)> {

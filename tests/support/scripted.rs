@@ -164,6 +164,11 @@ impl Scripted {
         self.requests().into_iter().filter(|request| request.operation == operation).collect()
     }
 
+    /// Requests that would delete an object.
+    pub fn deletes(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| request.operation.starts_with("DeleteObject")).collect()
+    }
+
     /// Connections that were opened.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Acquire)
@@ -376,7 +381,9 @@ impl Request {
             "PUT" => "PutObject",
             "POST" if has("uploads") => "CreateMultipartUpload",
             "POST" if has("uploadId") => "CompleteMultipartUpload",
+            "POST" if has("delete") => "DeleteObjects",
             "DELETE" if has("uploadId") => "AbortMultipartUpload",
+            "DELETE" => "DeleteObject",
             _ => "unknown",
         };
         let (method, target) = (method.to_owned(), target.to_owned());

@@ -86,6 +86,14 @@ impl Directory {
         std::fs::remove_file(self.path.join(name))
     }
 
+    /// Removes an empty directory.
+    pub(crate) fn remove_child(&self, name: &OsStr) -> io::Result<()> {
+        if self.facts(Path::new(name), Follow::Never)?.kind != FileKind::Directory {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        std::fs::remove_dir(self.path.join(name))
+    }
+
     /// Calls `each` with every name in this directory and its kind where the directory tells it, without `.` and `..`.
     pub(crate) fn list(&self, mut each: impl FnMut(&OsStr, Option<FileKind>)) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {

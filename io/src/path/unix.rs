@@ -109,6 +109,11 @@ impl Directory {
         Ok(unlinkat(&self.fd, name, AtFlags::empty())?)
     }
 
+    /// Removes an empty directory.
+    pub(crate) fn remove_child(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// Calls `each` with every name in this directory and its kind where the directory tells it, without `.` and `..`.
     #[cfg(target_os = "linux")]
     pub(crate) fn list(&self, mut each: impl FnMut(&OsStr, Option<FileKind>)) -> io::Result<()> {

@@ -7,7 +7,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::Key,
+    name::{ETag, Key},
 };
 
 /// An object to be deleted.
@@ -15,12 +15,17 @@ use crate::{
 pub struct DeleteObject<'a> {
     /// The object.
     pub key: &'a Key,
+    /// Refuse to delete another version than this one. Some servers answer that they do not know how, others ignore it.
+    pub if_match: Option<&'a ETag>,
 }
 
 impl DeleteObject<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
         draft::about_object(head, Method::DELETE, address, self.key, &[]);
+        if let Some(etag) = self.if_match {
+            head.header("if-match", &etag.quoted());
+        }
     }
 
     /// # Errors
@@ -40,7 +45,11 @@ mod tests {
     #[test]
     fn request_and_answer() {
         let key = key("a\u{1}");
-        assert_eq!(shown(|text| DeleteObject { key: &key }.request(&address(), text)), "DELETE /b/a%01\nhost: h:9");
+        let delete = DeleteObject { key: &key, if_match: None };
+        assert_eq!(shown(|text| delete.request(&address(), text)), "DELETE /b/a%01\nhost: h:9");
+        let etag = ETag::parse("\"tag\"").unwrap();
+        let guarded = DeleteObject { if_match: Some(&etag), ..delete };
+        assert_eq!(shown(|text| guarded.request(&address(), text)), "DELETE /b/a%01\nhost: h:9\nif-match: \"tag\"");
         assert_eq!(DeleteObject::parse(StatusCode::NO_CONTENT, &Headers::new(), b""), Ok(()));
         assert!(DeleteObject::parse(StatusCode::FORBIDDEN, &Headers::new(), b"").is_err());
     }
