@@ -97,8 +97,11 @@ fn i4_a_dry_run_says_what_would_be_deleted_and_deletes_nothing() {
     withheld(run().args(["--max-delete", "0"]), &[&server], 5, "1 objects would be, and --max-delete allows 0");
 }
 
+/// What a server does wrong.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+
 /// Ways in which the second page of a listing goes wrong.
-const BROKEN_PAGES: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 5] = [
+const BROKEN_PAGES: [(&str, Fault); 5] = [
     ("error", |exchange| exchange.answer(&Answer::error(500, "InternalError"))),
     ("cut off", |exchange| {
         let answer = exchange.perform()?;
