@@ -129,14 +129,16 @@ const BROKEN_PAGES: [(&str, Fault); 5] = [
 fn i4_a_listing_that_does_not_come_to_its_end_deletes_nothing() {
     for (how, fault) in BROKEN_PAGES {
         for at_the_source in [true, false] {
-            let (source, target, tree) = (holding(&["b", "c", "d"]), holding(&["b", "c", "d", "e"]), Tree::new());
-            let broken = if at_the_source { &source } else { &target };
+            // An extra is found before the listing breaks.
+            let (source, target, tree) = (holding(&["b", "c", "d"]), holding(&["a", "b", "c", "d", "e"]), Tree::new());
+            let (broken, second_page) = if at_the_source { (&source, "c") } else { (&target, "b") };
             broken.model().page_keys = 2;
-            broken.on("ListObjectsV2", "").query("continuation-token", "c").play(fault);
+            broken.on("ListObjectsV2", "").query("continuation-token", second_page).play(fault);
             let run = between(&source, &target, &tree).arg("--delete").arg("--delete-source");
             let output = run.run();
             assert_ne!(output.code, 0, "{how} {at_the_source}: {}", output.stderr);
             assert_eq!((source.deletes().len(), target.deletes().len()), (0, 0), "{how} {at_the_source}");
+            assert!(keys(&target).contains(&"a".to_owned()));
         }
     }
 }
