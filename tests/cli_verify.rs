@@ -78,7 +78,10 @@ fn every_kind_of_difference_is_found_between_all_kinds_of_sides() {
             assert_says(&output, "3 objects equal, 5 differences, 0 not comparable");
         }
         for (source, target) in [("source", one.as_str()), ("source", "source"), (one.as_str(), one.as_str())] {
-            let output = verify(&tree, source, target).from_if(source, &server).to_if(target, &server).args(flags);
+            let output = verify(&tree, source, target)
+                .source_if_bucket(source, &server)
+                .target_if_bucket(target, &server)
+                .args(flags);
             let output = output.expect(0);
             assert_says(&output, "7 objects equal, 0 differences, 0 not comparable");
             assert_eq!(output.stdout, "");
@@ -88,16 +91,16 @@ fn every_kind_of_difference_is_found_between_all_kinds_of_sides() {
 }
 
 trait IfBucket {
-    fn from_if(self, place: &str, server: &Server) -> Self;
-    fn to_if(self, place: &str, server: &Server) -> Self;
+    fn source_if_bucket(self, place: &str, server: &Server) -> Self;
+    fn target_if_bucket(self, place: &str, server: &Server) -> Self;
 }
 
 impl IfBucket for Cmd {
-    fn from_if(self, place: &str, server: &Server) -> Cmd {
+    fn source_if_bucket(self, place: &str, server: &Server) -> Cmd {
         if place.starts_with("s3:") { self.from(server) } else { self }
     }
 
-    fn to_if(self, place: &str, server: &Server) -> Cmd {
+    fn target_if_bucket(self, place: &str, server: &Server) -> Cmd {
         if place.starts_with("s3:") { self.to(server) } else { self }
     }
 }

@@ -97,8 +97,11 @@ fn i4_a_dry_run_says_what_would_be_deleted_and_deletes_nothing() {
     withheld(run().args(["--max-delete", "0"]), &[&server], 5, "1 objects would be, and --max-delete allows 0");
 }
 
+/// What a server does wrong.
+type Fault = fn(&mut Exchange<'_>) -> io::Result<()>;
+
 /// Ways in which the second page of a listing goes wrong.
-const BROKEN_PAGES: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 5] = [
+const BROKEN_PAGES: [(&str, Fault); 5] = [
     ("error", |exchange| exchange.answer(&Answer::error(500, "InternalError"))),
     ("cut off", |exchange| {
         let answer = exchange.perform()?;
@@ -107,10 +110,8 @@ const BROKEN_PAGES: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 5] = [
         exchange.reset()
     }),
     ("more without a token", |exchange| {
-        let mut answer = exchange.perform()?;
-        let text = String::from_utf8(answer.body).expect("XML");
-        answer.body = text.replace("<IsTruncated>false", "<IsTruncated>true").into_bytes();
-        exchange.answer(&answer)
+        let document = list_document(std::iter::empty(), None).replace("<IsTruncated>false", "<IsTruncated>true");
+        exchange.answer(&Answer::xml(document))
     }),
     ("the same token again", |exchange| {
         let token = exchange.request.query("continuation-token").to_owned();
@@ -126,14 +127,16 @@ const BROKEN_PAGES: [(&str, fn(&mut Exchange<'_>) -> io::Result<()>); 5] = [
 fn i4_a_listing_that_does_not_come_to_its_end_deletes_nothing() {
     for (how, fault) in BROKEN_PAGES {
         for at_the_source in [true, false] {
-            let (source, target, tree) = (holding(&["b", "c", "d"]), holding(&["b", "c", "d", "e"]), Tree::new());
-            let broken = if at_the_source { &source } else { &target };
+            // An extra is found before the listing breaks.
+            let (source, target, tree) = (holding(&["b", "c", "d"]), holding(&["a", "b", "c", "d", "e"]), Tree::new());
+            let (broken, second_page) = if at_the_source { (&source, "c") } else { (&target, "b") };
             broken.model().page_keys = 2;
-            broken.on("ListObjectsV2", "").query("continuation-token", "c").play(fault);
+            broken.on("ListObjectsV2", "").query("continuation-token", second_page).play(fault);
             let run = between(&source, &target, &tree).arg("--delete").arg("--delete-source");
             let output = run.run();
             assert_ne!(output.code, 0, "{how} {at_the_source}: {}", output.stderr);
             assert_eq!((source.deletes().len(), target.deletes().len()), (0, 0), "{how} {at_the_source}");
+            assert!(keys(&target).contains(&"a".to_owned()));
         }
     }
 }
