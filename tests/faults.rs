@@ -1127,3 +1127,29 @@ fn s07_no_secret_is_in_any_message() {
         }
     }
 }
+
+// The limit on requests under way.
+
+#[test]
+fn p20_a_service_that_asks_for_fewer_requests_gets_fewer() {
+    const TOGETHER: usize = 4;
+    let (server, tree) = (Scripted::start(), Tree::new());
+    // All are under way at the same time when they are refused: they tell of the same moment, so the limit is halved once.
+    let barrier = Arc::new(std::sync::Barrier::new(TOGETHER));
+    for number in 0..TOGETHER {
+        let (key, barrier) = (number.to_string(), barrier.clone());
+        tree.file(format!("source/{key}"), "x");
+        server.on("PutObject", &key).times(1).play(move |exchange| {
+            barrier.wait();
+            exchange.answer(&Answer::error(503, "SlowDown"))
+        });
+    }
+    let output = up(&server, &tree).expect(0);
+    assert_eq!(output.count("transferred_objects"), TOGETHER as u64);
+    let concurrency = &output.summary()["concurrency"];
+    assert_eq!(concurrency["target"]["cuts"], 1);
+    // It began with 8, and the answers to listings had let it grow a little.
+    let lowest = concurrency["target"]["lowest"].as_u64().unwrap();
+    assert!((4..8).contains(&lowest), "{concurrency}");
+    assert!(concurrency["source"].is_null(), "{concurrency}");
+}

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::print;
 use super::units::show_size;
 use crate::error::ExitCode;
-use crate::report::{EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
+use crate::report::{Concurrency, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
 
 /// How much the person wants to see, and where.
 pub(super) struct ScreenWishes<'a> {
@@ -263,8 +263,9 @@ fn progress_text(progress: &Progress) -> String {
     };
     let failed = if counts.failed_objects > 0 { format!(", {} failed", counts.failed_objects) } else { String::new() };
     let retries = if counts.retries > 0 { format!(", {} retries", counts.retries) } else { String::new() };
+    let requests = requests_text(&progress.concurrency);
     format!(
-        "{}{} of {} objects, {} of {}, {}/s, {} skipped{failed}{retries}{eta}",
+        "{}{} of {} objects, {} of {}, {}/s, {} skipped{failed}{retries}{requests}{eta}",
         if progress.stopping { "stopping: " } else { "" },
         counts.transferred_objects,
         counts.planned_objects,
@@ -273,6 +274,17 @@ fn progress_text(progress: &Progress) -> String {
         show_size(rate as u64),
         counts.skipped_objects,
     )
+}
+
+/// How many requests the services are given; said of each side apart only where they differ.
+fn requests_text(concurrency: &Concurrency) -> String {
+    match (concurrency.source, concurrency.target) {
+        (None, None) => String::new(),
+        (Some(source), Some(target)) if source != target => {
+            format!(", up to {} and {} requests at once", source.limit, target.limit)
+        }
+        (Some(limit), _) | (None, Some(limit)) => format!(", up to {} requests at once", limit.limit),
+    }
 }
 
 fn show_duration(seconds: f64) -> String {

@@ -42,8 +42,8 @@ pub enum Failure {
         endpoint: String,
         /// The system's or library's words.
         detail: String,
-        /// The connection had been used before and may have been closed by the service meanwhile.
-        stale: bool,
+        /// What it was that ended the exchange.
+        cause: Cause,
     },
     /// The answer contradicts the protocol or the request.
     #[error("the service's answer makes no sense: {0}")]
@@ -54,6 +54,17 @@ pub enum Failure {
     /// The request could not be built, for instance from metadata that no header can carry.
     #[error("{0}")]
     Request(String),
+}
+
+/// What it was that ended an exchange before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The way to the service, or what it said.
+    Break,
+    /// The connection had been used before and may have been closed by the service meanwhile.
+    Stale,
+    /// Nothing came, or was taken, for as long as was waited.
+    Silence,
 }
 
 /// The stations of an exchange.
@@ -88,7 +99,7 @@ impl Failure {
     pub fn class(&self) -> Class {
         match self {
             Failure::Service(error) => error.class(),
-            Failure::Transport { phase: Phase::Tls, stale: false, .. } => Class::Fatal,
+            Failure::Transport { phase: Phase::Tls, cause: Cause::Break, .. } => Class::Fatal,
             Failure::Transport { .. } | Failure::Protocol(_) => Class::Retry,
             Failure::Changed(_) => Class::Conflict,
             Failure::Request(_) => Class::Fatal,

@@ -1,9 +1,10 @@
 //! One bucket as one shard talks to it: this is where `s3proto` (what to say) and the sockets (how to carry it) meet.
 //!
 //! A shard has a [`Client`] for each of its sides, with connections of its own, so nothing here is shared between cores
-//! but a few words of knowledge about the endpoint ([`Abilities`]). `peer.rs` opens connections and says in which phase one
-//! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one
-//! loop for every operation; `operations.rs` is the list of those, `deletes.rs` of those that delete. Redirects are never followed here: a header that carries a signature or a session
+//! but a few words about the endpoint ([`Abilities`] and [`Pace`]). `peer.rs` opens connections and says in which phase one
+//! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `pace.rs` says how many requests may be under way;
+//! `send.rs` signs, sends, classifies and retries, in one loop for every operation; `operations.rs` is the list of those,
+//! `deletes.rs` of those that delete. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
 mod body;
@@ -11,6 +12,7 @@ mod deletes;
 mod error;
 pub mod login;
 mod operations;
+mod pace;
 mod peer;
 mod pool;
 mod send;
@@ -28,10 +30,12 @@ use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Signer};
 
 pub use body::RequestBody;
-pub use error::{Error, Failure, Phase};
+pub use error::{Cause, Error, Failure, Phase};
 pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
+pub use pace::{Pace, PaceNow};
 pub use tls::{TlsError, TlsSettings};
 
+use pace::Gate;
 use pool::Connections;
 
 /// Everything needed to talk to one bucket; each shard builds its [`Client`] from a copy.
@@ -51,6 +55,8 @@ pub struct ClientSettings {
     pub timeouts: Timeouts,
     /// What this endpoint was seen to do; shared by the run's shards.
     pub abilities: Arc<Abilities>,
+    /// How many requests the endpoint bears; shared by the run's shards, and by both sides where they are one endpoint.
+    pub pace: Arc<Pace>,
 }
 
 /// Limits on waiting. A transfer has no limit on its whole duration, only on standing still.
@@ -164,6 +170,7 @@ pub struct Client {
     connections: Connections,
     /// Heads that were sent: the memory for the next ones.
     spare_heads: RefCell<Vec<HeadText>>,
+    gate: Gate,
     /// Seconds to add to our clock to get the service's, learnt from a refusal.
     clock_offset_s: Cell<i64>,
     /// Requests sent, every try counted.
@@ -179,6 +186,7 @@ impl Client {
             signer: RefCell::new(Signer::new(settings.credentials.clone(), settings.region.clone())),
             connections: Connections::new(&settings),
             spare_heads: RefCell::default(),
+            gate: Gate::new(settings.pace.clone()),
             clock_offset_s: Cell::new(0),
             requests: Cell::new(0),
             retries: Cell::new(0),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{Failure, Phase, Timeouts, TlsSettings};
+use super::{Cause, Failure, Phase, Timeouts, TlsSettings};
 
 /// Where connections go.
 #[derive(Debug, Clone)]
@@ -31,7 +31,11 @@ impl Peer {
     }
 
     pub(super) fn failure(&self, phase: Phase, detail: impl ToString) -> Failure {
-        Failure::Transport { phase, endpoint: self.name(), detail: detail.to_string(), stale: false }
+        self.failure_by(Cause::Break, phase, detail)
+    }
+
+    pub(super) fn failure_by(&self, cause: Cause, phase: Phase, detail: impl ToString) -> Failure {
+        Failure::Transport { phase, endpoint: self.name(), detail: detail.to_string(), cause }
     }
 
     /// Opens a connection.

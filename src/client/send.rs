@@ -15,10 +15,11 @@ use ropeway_s3proto::name::Key;
 use ropeway_s3proto::retry::{self, Verdict};
 use ropeway_s3proto::sign::Payload;
 
+use super::pace::Load;
 use super::peer::Peer;
 use super::pool::Connection;
 use super::wire::{Broken, ExpectedBody};
-use super::{Client, Error, Failure, Phase, RequestBody};
+use super::{Cause, Client, Error, Failure, Phase, RequestBody};
 
 /// What goes with a head that was written.
 pub(super) struct Outgoing {
@@ -61,8 +62,11 @@ impl Client {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let answer = async { read(self, self.exchange(&mut make, repairs.stale).await?).await };
-            let failure = match answer.await {
+            let pass = self.gate.pass().await;
+            let answer = async { read(self, self.exchange(&mut make, repairs.stale).await?).await }.await;
+            pass.learn(Load::shown_by(answer.as_ref().err()));
+            drop(pass);
+            let failure = match answer {
                 Ok(meaning) => return Ok(meaning),
                 Err(failure) => failure,
             };
@@ -104,12 +108,12 @@ impl Client {
             Ok(()) => Ok(Answer { connection, peer }),
             Err(Broken::StoodStill(patience)) => {
                 let detail = format!("nothing came for {} s", patience.as_secs_f64());
-                Err(peer.failure(Phase::FirstByte, detail))
+                Err(peer.failure_by(Cause::Silence, Phase::FirstByte, detail))
             }
             // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
             Err(Broken::Closed { detail, silent }) => {
-                let (phase, endpoint, stale) = (Phase::FirstByte, peer.name(), connection.used && silent);
-                Err(Failure::Transport { phase, endpoint, detail, stale })
+                let cause = if connection.used && silent { Cause::Stale } else { Cause::Break };
+                Err(peer.failure_by(cause, Phase::FirstByte, detail))
             }
             // Whatever answers so may be no S3 service at all, which the phase tells and the endpoint's name.
             Err(Broken::Body(detail) | Broken::Nonsense(detail)) => Err(peer.failure(Phase::FirstByte, detail)),
@@ -119,7 +123,7 @@ impl Client {
     /// Mends what can be mended before the next try, and says whether it did.
     fn repair(&self, failure: &Failure, repairs: &mut Repairs) -> bool {
         match failure {
-            Failure::Transport { stale: true, .. } => !std::mem::replace(&mut repairs.stale, true),
+            Failure::Transport { cause: Cause::Stale, .. } => !std::mem::replace(&mut repairs.stale, true),
             Failure::Service(ServiceError { region: Some(region), .. })
                 if failure.class() == Class::WrongRegion && *region != self.region() =>
             {
@@ -174,7 +178,7 @@ impl Answer {
             Ok(came) => Ok(came),
             Err(Broken::StoodStill(patience)) => {
                 let detail = format!("no progress for {} s", patience.as_secs_f64());
-                Err(self.peer.failure(Phase::Body, detail))
+                Err(self.peer.failure_by(Cause::Silence, Phase::Body, detail))
             }
             Err(Broken::Closed { detail, .. } | Broken::Body(detail) | Broken::Nonsense(detail)) => {
                 Err(self.peer.failure(Phase::Body, detail))

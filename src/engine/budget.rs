@@ -101,6 +101,14 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// Requests of one shard that its tasks could ever have under way to one side: an object each, a part each, and of each
+    /// range a page and the search for a cut.
+    pub fn requests(&self) -> usize {
+        self.workers + self.parts + 2 * self.list_threads.div_ceil(self.shards)
+    }
+}
+
 /// Limits are set in MiB, so they are shown in them.
 fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_s3proto::name::ETag;
 
-use super::preflight;
+use super::preflight::{self, Paces};
 use super::record::Record;
 use super::run::StopHandle;
 use crate::entry::{Entry, EntryRef, Existing, SideName};
@@ -257,6 +257,7 @@ pub(super) struct LastPhase {
     /// What is to go comes from a plan, which is old, and not from this run's listings.
     pub(super) planned: bool,
     pub(super) progress_interval: Duration,
+    pub(super) paces: Paces,
 }
 
 /// How the phase ended.
@@ -355,8 +356,13 @@ impl LastPhase {
                     break;
                 }
                 _ = progress.tick() => {
-                    let elapsed = self.started.elapsed();
-                    observer.progress(&Progress { counts: *counts, elapsed, stopping: false, phase: Phase::Deleting });
+                    observer.progress(&Progress {
+                        counts: *counts,
+                        elapsed: self.started.elapsed(),
+                        stopping: false,
+                        phase: Phase::Deleting,
+                        concurrency: self.paces.now(),
+                    });
                 }
             }
         }

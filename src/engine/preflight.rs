@@ -13,12 +13,14 @@ use ropeway_s3proto::op::ListPage;
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
+use super::budget::Budget;
 use super::range::Sides;
-use crate::client::{self, Client, ClientSettings, ETagsAre, ETagsOf, Phase, Timeouts, TlsSettings};
+use crate::client::{self, Client, ClientSettings, ETagsAre, ETagsOf, Pace, Phase, Timeouts, TlsSettings};
 use crate::entry::{Entry, SideName};
 use crate::error::ExitCode;
 use crate::listing;
 use crate::plan::compare::Direction;
+use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
 use crate::settings::{BucketPlace, EndpointChoice, Extras, Patience, Place, SyncSettings, Task};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
@@ -39,6 +41,7 @@ pub(super) struct Ready {
     target: ReadySide,
     pub(super) sides: Sides,
     pub(super) direction: Direction,
+    pub(super) paces: Paces,
     /// Built-in servers that run as long as this does.
     _servers: Vec<Server>,
 }
@@ -91,7 +94,7 @@ enum Missing {
 }
 
 /// Looks at both sides.
-pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
+pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Ready, Refusal> {
     if let Task::Sync = settings.task {
         refuse_overlap(settings)?;
     }
@@ -101,7 +104,8 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
         (Task::Sync, false) => Missing::Made,
     };
     let mut servers = Embedded { missing, ..Embedded::default() };
-    let (source, single) = look_at_source(settings, &mut servers).await?;
+    let way = Way { patience: &settings.patience, budget };
+    let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
             let prefix = directory_of_prefix(place, &reached, prefix).await?;
@@ -112,7 +116,8 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     if settings.deletes.extras != Extras::Keep {
         refuse_careless_deletes(settings, single.is_some())?;
     }
-    let (target, target_absent) = look_at_target(settings, &mut servers).await?;
+    let (mut target, target_absent) = look_at_target(settings, way, &mut servers).await?;
+    share_pace(&source, &mut target);
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
         (ReadySide::Bucket(..), ReadySide::Local(_)) => Direction::Download,
@@ -121,7 +126,8 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
     let sides = Sides { single, target_absent, plan };
-    Ok(Ready { source, target, sides, direction, _servers: servers.servers })
+    let paces = Paces { source: source.pace(), target: target.pace() };
+    Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }
 
 impl Ready {
@@ -158,6 +164,13 @@ impl Opener {
 }
 
 impl ReadySide {
+    fn pace(&self) -> Option<Arc<Pace>> {
+        match self {
+            ReadySide::Local(_) => None,
+            ReadySide::Bucket(settings, _) => Some(settings.pace.clone()),
+        }
+    }
+
     fn opener(&self) -> Opener {
         Opener(match self {
             ReadySide::Local(path) => ReadySide::Local(path.clone()),
@@ -168,12 +181,13 @@ impl ReadySide {
 
 async fn look_at_source(
     settings: &SyncSettings,
+    way: Way<'_>,
     servers: &mut Embedded,
 ) -> Result<(ReadySide, Option<Entry>), Refusal> {
     match &settings.source {
         Place::Local(path) => look_at_local_source(path),
         Place::Bucket(place) => {
-            let reached = reach(place, SideName::Source, &settings.patience, servers)?;
+            let reached = reach(place, SideName::Source, way, servers)?;
             let (reached, single) = look_at_bucket_source(place, reached).await?;
             let prefix = match &single {
                 Some(entry) => place.prefix[..place.prefix.len() - entry.key.len()].to_owned(),
@@ -278,11 +292,15 @@ async fn directory_of_prefix(
     })
 }
 
-async fn look_at_target(settings: &SyncSettings, servers: &mut Embedded) -> Result<(ReadySide, bool), Refusal> {
+async fn look_at_target(
+    settings: &SyncSettings,
+    way: Way<'_>,
+    servers: &mut Embedded,
+) -> Result<(ReadySide, bool), Refusal> {
     match &settings.target {
         Place::Local(path) => look_at_local_target(path, servers.missing),
         Place::Bucket(place) => {
-            let reached = reach(place, SideName::Target, &settings.patience, servers)?;
+            let reached = reach(place, SideName::Target, way, servers)?;
             let (reached, _) = greet(place, SideName::Target, reached).await?;
             Ok((ReadySide::Bucket(Box::new(reached), place.prefix.clone()), false))
         }
@@ -374,13 +392,41 @@ impl Embedded {
     }
 }
 
+/// How patiently a service is asked, and by how many at once.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    patience: &'a Patience,
+    budget: &'a Budget,
+}
+
+/// Two sides at one endpoint share what it bears.
+fn share_pace(source: &ReadySide, target: &mut ReadySide) {
+    if let (ReadySide::Bucket(source, _), ReadySide::Bucket(target, _)) = (source, target)
+        && source.address.endpoint() == target.address.endpoint()
+    {
+        target.pace = source.pace.clone();
+    }
+}
+
+/// What the endpoints of a run bear.
+#[derive(Debug, Clone)]
+pub(super) struct Paces {
+    source: Option<Arc<Pace>>,
+    target: Option<Arc<Pace>>,
+}
+
+impl Paces {
+    pub(super) fn now(&self) -> Concurrency {
+        let limit = |pace: &Option<Arc<Pace>>| {
+            let now = pace.as_ref()?.now();
+            Some(RequestLimit { limit: now.limit, lowest: now.lowest, cuts: now.cuts })
+        };
+        Concurrency { source: limit(&self.source), target: limit(&self.target) }
+    }
+}
+
 /// Everything needed to talk to a bucket, before anything was said.
-fn reach(
-    place: &BucketPlace,
-    side: SideName,
-    patience: &Patience,
-    servers: &mut Embedded,
-) -> Result<ClientSettings, Refusal> {
+fn reach(place: &BucketPlace, side: SideName, way: Way<'_>, servers: &mut Embedded) -> Result<ClientSettings, Refusal> {
     let endpoint = servers.start(&place.endpoint, side)?;
     let credentials = match place.endpoint {
         EndpointChoice::Service(_) => place.credentials.clone(),
@@ -402,9 +448,10 @@ fn reach(
         credentials,
         region: place.region.clone(),
         tls,
-        retry: run_retry(patience),
-        timeouts: timeouts(patience),
+        retry: run_retry(way.patience),
+        timeouts: timeouts(way.patience),
         abilities: Arc::default(),
+        pace: Arc::new(Pace::new(way.budget.shards, way.budget.requests())),
     })
 }
 

@@ -17,12 +17,12 @@ use super::budget::{Budget, BudgetError};
 use super::deletes::{self, LastPhase, Recorded};
 use super::live::Piece;
 use super::plan_file;
-use super::preflight::{self, Ready, Refusal};
+use super::preflight::{self, Paces, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
 use crate::error::ExitCode;
 use crate::report::tally::Published;
-use crate::report::{Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
+use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
 use crate::settings::{Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
@@ -109,14 +109,15 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
     observer.note(Note::Detail, &format!("limits: {budget}"));
     let control = async {
         let ready = tokio::select! {
-            ready = preflight::look(settings) => ready?,
+            ready = preflight::look(settings, &budget) => ready?,
             // Nothing has been begun, so there is nothing to end.
             signal = stop.asked() => return Ok(stopped_before_the_start(settings, signal, started.elapsed())),
         };
         let last_phase = last_phase(settings, &ready, started)?;
         let shards = Shards::start(settings, &ready, budget, backend)?;
+        let paces = ready.paces.clone();
         let mut control =
-            Control { settings, started, observer, shards, fatal: None, failures: 0, direct_refused: false };
+            Control { settings, started, observer, shards, paces, fatal: None, failures: 0, direct_refused: false };
         let signal = control.watch(stop).await;
         for side in ready.sides_with_opaque_etags() {
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
@@ -138,7 +139,8 @@ fn last_phase(settings: &SyncSettings, ready: &Ready, started: Instant) -> Resul
     let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
     let (rules, progress_interval) = (settings.deletes, settings.progress_interval);
     let planned = settings.from_plan.is_some();
-    Ok(Some(LastPhase { rules, eraser, started, planned, progress_interval }))
+    let paces = ready.paces.clone();
+    Ok(Some(LastPhase { rules, eraser, started, planned, progress_interval, paces }))
 }
 
 /// What a shard leaves behind.
@@ -282,6 +284,7 @@ struct Control<'a> {
     started: Instant,
     observer: &'a mut dyn Observer,
     shards: Shards,
+    paces: Paces,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
     /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
@@ -352,7 +355,7 @@ impl Control<'_> {
             Task::Sync => Phase::Copying,
             Task::Verify(_) => Phase::Comparing,
         };
-        self.observer.progress(&Progress { counts, elapsed, stopping, phase });
+        self.observer.progress(&Progress { counts, elapsed, stopping, phase, concurrency: self.paces.now() });
     }
 
     async fn finish(mut self, signal: Option<i32>, last_phase: Option<LastPhase>, stop: &StopHandle) -> Summary {
@@ -418,6 +421,7 @@ impl Control<'_> {
             counts,
             elapsed_ms,
             peak_memory_bytes,
+            concurrency: self.paces.now(),
             dry_run: self.settings.dry_run,
             compared: matches!(self.settings.task, Task::Verify(_)),
             deletes_withheld: deleted.withheld.map(|withheld| withheld.to_string()),
@@ -433,6 +437,7 @@ fn stopped_before_the_start(settings: &SyncSettings, signal: i32, elapsed: Durat
         counts: Counts::default(),
         elapsed_ms: elapsed.as_millis() as u64,
         peak_memory_bytes: probe::peak_memory_bytes(),
+        concurrency: Concurrency::default(),
         dry_run: settings.dry_run,
         compared: matches!(settings.task, Task::Verify(_)),
         deletes_withheld: None,

@@ -134,6 +134,8 @@ pub struct Progress {
     pub stopping: bool,
     /// What is being done.
     pub phase: Phase,
+    /// How many requests the services are given.
+    pub concurrency: Concurrency,
 }
 
 /// The phases of a run.
@@ -145,6 +147,26 @@ pub enum Phase {
     Comparing,
     /// What has to go is deleted.
     Deleting,
+}
+
+/// The limits on requests under way, which adapt to what each service bears. None for a local side.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Concurrency {
+    /// To the source's endpoint.
+    pub source: Option<RequestLimit>,
+    /// To the target's endpoint; the same as the source's if they are one endpoint.
+    pub target: Option<RequestLimit>,
+}
+
+/// How many requests may be under way to one endpoint, over all shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RequestLimit {
+    /// Now, or at the end.
+    pub limit: u32,
+    /// The least that it was.
+    pub lowest: u32,
+    /// How often it was halved because the service said that it was too much, or did not answer in time.
+    pub cuts: u64,
 }
 
 /// Hears what happens in a run, on the thread that called it.
@@ -178,6 +200,8 @@ pub struct Summary {
     pub elapsed_ms: u64,
     /// The most memory that the process has had, as the system counts it; where it does, which Linux does.
     pub peak_memory_bytes: Option<u64>,
+    /// How many requests the services were given.
+    pub concurrency: Concurrency,
     /// Nothing was changed.
     pub dry_run: bool,
     /// The sides were compared, and that was all.
