@@ -232,9 +232,7 @@ impl<'a> Walk<'a> {
         let is_local = |side| matches!(self.shard.side(side), Side::Local(_));
         match cut.filter(|_| self.live.busier(is_local) == Some(side)) {
             Some(cut) => {
-                for keys in self.live.cut(&[cut.into()]) {
-                    self.shard.offer_range(Piece::new(keys));
-                }
+                self.shard.offer_ranges(self.live.cut(&[cut.into()]).into_iter().map(Piece::new));
             }
             None => self.shard.range_has_news(),
         }

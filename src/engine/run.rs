@@ -175,7 +175,7 @@ impl Shards {
         };
         let trust = Arc::new(Trust::new(settings));
         // The first shard owns the whole key space; the others, being idle, ask it for their share.
-        let first = Work::Range(Piece::default(), Token::new(&outstanding));
+        let first = Work::Ranges(vec![(Piece::default(), Token::new(&outstanding))]);
         if mailboxes[0].try_send(Message::Work(0, first)).is_err() {
             unreachable!("an empty mailbox takes a message");
         }

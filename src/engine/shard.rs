@@ -48,8 +48,8 @@ pub(super) enum Message {
 
 /// Work that can go from one shard to another.
 pub(super) enum Work {
-    /// A part of the key space, to be listed, compared and synced.
-    Range(Piece, Token),
+    /// Parts of the key space, to be listed, compared and synced.
+    Ranges(Vec<(Piece, Token)>),
     /// Actions of somebody else's range.
     Actions(VecDeque<Action>, Token),
     /// Parts of somebody else's large object.
@@ -59,7 +59,7 @@ pub(super) enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Work::Range(..) => f.write_str("a key range"),
+            Work::Ranges(ranges) => write!(f, "{} key ranges", ranges.len()),
             Work::Actions(actions, _) => write!(f, "{} actions", actions.len()),
             Work::Parts(job, _) => write!(f, "{} parts", job.len()),
         }
@@ -319,7 +319,7 @@ impl Shard {
 
     fn accept(self: &Rc<Self>, work: Work, tasks: &mut JoinSet<()>) {
         match work {
-            Work::Range(piece, token) => self.own_range(piece, token),
+            Work::Ranges(ranges) => ranges.into_iter().for_each(|(piece, token)| self.own_range(piece, token)),
             Work::Actions(actions, token) => {
                 let token = Rc::new(token);
                 let queued = actions.into_iter().map(|action| Queued { action, token: token.clone() });
@@ -396,7 +396,7 @@ impl Shard {
         if self.closed.get() || !self.trust.may_cut() {
             return 0;
         }
-        let peers = self.hungry.borrow().iter().filter(|peer| self.listers_of(**peer) > 0).count();
+        let peers = self.hungry.borrow().iter().map(|peer| self.listers_of(*peer)).sum::<usize>();
         let wanted = self.listers_idle.get() + peers.max(usize::from(self.cut_wanted.get()));
         wanted.saturating_sub(self.ranges_waiting.borrow().len() + self.pieces_coming.get())
     }
@@ -425,9 +425,7 @@ impl Shard {
             self.pieces_coming.set(self.pieces_coming.get() + wanted);
             let pieces = search.cut(&self).await;
             self.pieces_coming.set(self.pieces_coming.get() - wanted);
-            for piece in pieces {
-                self.offer_range(piece);
-            }
+            self.offer_ranges(pieces);
         }
     }
 
@@ -662,10 +660,10 @@ impl Shard {
         }
     }
 
-    /// Offers the tail of a live range to the next lister that has nothing to do, here or elsewhere.
-    pub(super) fn offer_range(&self, piece: Piece) {
+    /// Offers tails of a live range to the next listers that have nothing to do, here or elsewhere.
+    pub(super) fn offer_ranges(&self, pieces: impl IntoIterator<Item = Piece>) {
         self.cut_wanted.set(false);
-        self.own_range(piece, Token::new(&self.outstanding));
+        pieces.into_iter().for_each(|piece| self.own_range(piece, Token::new(&self.outstanding)));
         self.share();
     }
 
@@ -673,11 +671,14 @@ impl Shard {
         if let Some(job) = self.kit.board.give() {
             return Some(Work::Parts(job, Token::new(&self.outstanding)));
         }
-        if self.listers_of(peer) > 0
-            && let Some((piece, token)) = self.ranges_waiting.borrow_mut().pop_back()
-        {
-            return Some(Work::Range(piece, token));
+        // One for each of its listers, and half of what there is for those here that are as idle.
+        let mut waiting = self.ranges_waiting.borrow_mut();
+        let ours = self.listers_idle.get().min(waiting.len() / 2);
+        let kept = waiting.len().saturating_sub(self.listers_of(peer)).max(ours);
+        if kept < waiting.len() {
+            return Some(Work::Ranges(waiting.split_off(kept).into()));
         }
+        drop(waiting);
         let mut queue = self.queue.borrow_mut();
         let number = (queue.len() / 2).min(ACTIONS_GIVEN_MAX);
         if number == 0 {
