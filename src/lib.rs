@@ -24,6 +24,7 @@
 //! * [`client`] is where `ropeway_s3proto` (what to say) meets `ropeway_io` (files, buffers, cores) and the sockets. The
 //!   two packages never see each other.
 //! * [`entry`] holds the plain values that listing, plan and transfer hand each other; those three never see each other.
+//! * [`journal`] remembers what is unfinished, so that a run that was stopped or killed is continued by the next one.
 //! * [`report`] counts, and says what happened; [`serve`] is the embedded server, which shares no line with the client.
 //!
 //! `tests/tidy.rs` checks these arrows against the `use` lines.
@@ -34,6 +35,7 @@ pub mod client;
 pub mod engine;
 pub mod entry;
 pub mod error;
+pub mod journal;
 pub mod listing;
 pub mod plan;
 pub mod report;
