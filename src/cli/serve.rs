@@ -53,6 +53,10 @@ pub(super) struct ServeArgs {
     /// Threads that serve requests.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+
+    /// Append each request to this file, when it comes and when it is answered.
+    #[arg(long, value_name = "FILE", env = "ROPEWAY_LOG_REQUESTS")]
+    log_requests: Option<PathBuf>,
 }
 
 /// Serves until a signal comes.
@@ -70,6 +74,7 @@ pub(super) fn run(args: &ServeArgs, stop: &StopHandle) -> u8 {
     let mut settings = ServeSettings::new(storage);
     settings.listen = args.listen;
     settings.threads = usize::from(args.threads);
+    settings.request_log = args.log_requests.clone();
     settings.create_buckets = !args.no_create_buckets;
     settings.credentials.push((key.clone(), secret.clone()));
     let server = match Server::start(settings) {

@@ -20,6 +20,7 @@
 mod checksums;
 mod conditions;
 mod listing;
+mod log;
 mod multipart;
 mod receive;
 mod s3;
@@ -32,6 +33,7 @@ mod view;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
+use log::Logged;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -70,6 +72,8 @@ pub struct ServeSettings {
     pub create_buckets: bool,
     /// Threads that serve requests; at least one.
     pub threads: usize,
+    /// A file to which each request is written when it comes and when it is answered.
+    pub request_log: Option<PathBuf>,
 }
 
 impl ServeSettings {
@@ -83,6 +87,7 @@ impl ServeSettings {
             allow_anonymous: false,
             create_buckets: true,
             threads: 2,
+            request_log: None,
         }
     }
 }
@@ -126,6 +131,14 @@ pub enum ServeError {
         /// What SQLite, or the check of the format, said.
         reason: String,
     },
+    /// The file for requests cannot be written.
+    #[error("the embedded server cannot write its requests to `{}`; choose a file that you may write to", path.display())]
+    RequestLog {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Threads or timers could not be had.
     #[error("the embedded server cannot start its threads; raise the limit on processes (`ulimit -u`)")]
     Threads {
@@ -153,7 +166,7 @@ impl Server {
     /// [`ServeError`]: the address cannot be had, the storage cannot be opened, threads cannot be started.
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
         let store = Store::open(&settings.storage)?;
-        let service = service(Arc::new(store), &settings);
+        let service = Logged::new(service(Arc::new(store), &settings), settings.request_log.as_deref())?;
         let listen = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },
             _ => ServeError::Listen { address: settings.listen, source },
@@ -267,7 +280,7 @@ fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
 }
 
 /// Accepts connections until told to stop, then waits for those that are still answering.
-async fn accept(listener: TcpListener, service: S3Service, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, service: Logged, mut stopped: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
