@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings};
+use ropeway::settings::{
+    Bucket, BucketPlace, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place, SyncSettings,
+};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -55,6 +57,8 @@ fn settings(source: PathBuf) -> SyncSettings {
         dry_run: false,
         limits: Limits::default(),
         patience: Patience::default(),
+        // With a directory for journals, a run that was ended early is continued by the next one.
+        journal: JournalSettings::default(),
         io: IoChoice::Auto,
         // Failures and warnings always come; ask for every copied object as well.
         events: Events { transferred: true, skipped: false },

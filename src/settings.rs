@@ -22,12 +22,23 @@ pub struct SyncSettings {
     pub limits: Limits,
     /// How long is waited, and how often tried again.
     pub patience: Patience,
+    /// What is remembered for the next run.
+    pub journal: JournalSettings,
     /// Which file backend to use.
     pub io: IoChoice,
     /// Which of the things that happen to single objects are reported.
     pub events: Events,
     /// How often progress is reported.
     pub progress_interval: Duration,
+}
+
+/// What a run remembers for the next one. By default, nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// Where journals are kept. None keeps none.
+    pub state_directory: Option<PathBuf>,
+    /// Removes what the run before left unfinished, and leaves nothing unfinished itself.
+    pub afresh: bool,
 }
 
 /// Where a sync reads or writes.

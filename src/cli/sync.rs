@@ -17,7 +17,10 @@ use crate::client::login::{self, LoginWish, Surroundings};
 use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
-use crate::settings::{BucketPlace, EndpointChoice, Events, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD};
+use crate::journal::state_directory;
+use crate::settings::{
+    BucketPlace, EndpointChoice, Events, JournalSettings, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD,
+};
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
 /// Copy what is new or different from SOURCE to TARGET.
@@ -69,6 +72,15 @@ pub(super) struct SyncArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "ROPEWAY_STATS")]
     stats: u64,
 
+    /// Where unfinished objects are remembered, one file for each pair of SOURCE and TARGET [default: ropeway below
+    /// $XDG_STATE_HOME or ~/.local/state].
+    #[arg(long, value_name = "DIR", env = "ROPEWAY_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Start afresh: remove what an earlier run left unfinished, and leave nothing unfinished when stopped.
+    #[arg(long, env = "ROPEWAY_NO_RESUME")]
+    no_resume: bool,
+
     #[command(flatten)]
     source_side: SourceArgs,
 
@@ -86,7 +98,7 @@ macro_rules! side_args {
     ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
         #[derive(Debug, Args)]
         #[command(next_help_heading = $heading)]
-        struct $name {
+        pub(super) struct $name {
             /// Where the service answers: http(s)://host[:port], or embedded:DIR or embedded:memory for the built-in server.
             #[arg(long = concat!($side, "-endpoint-url"), value_name = "URL", env = concat!("ROPEWAY_", $env, "_ENDPOINT_URL"))]
             $endpoint: Option<String>,
@@ -122,7 +134,7 @@ macro_rules! side_args {
         }
 
         impl $name {
-            fn wishes(&self) -> SideWishes<'_> {
+            pub(super) fn wishes(&self) -> SideWishes<'_> {
                 SideWishes {
                     endpoint: self.$endpoint.as_deref(),
                     region: self.$region.as_deref(),
@@ -168,7 +180,7 @@ side_args!(
 );
 
 /// One side's flags, whichever side.
-struct SideWishes<'a> {
+pub(super) struct SideWishes<'a> {
     endpoint: Option<&'a str>,
     region: Option<&'a str>,
     profile: Option<&'a str>,
@@ -213,7 +225,7 @@ struct PerformanceArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Retries and timeouts")]
-struct PatienceArgs {
+pub(super) struct PatienceArgs {
     /// Tries of each request, the first one included.
     #[arg(long, value_name = "N", default_value_t = 10, env = "ROPEWAY_AWS_MAX_ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..))]
     aws_max_attempts: u32,
@@ -232,7 +244,7 @@ struct PatienceArgs {
 }
 
 impl PatienceArgs {
-    fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         Patience {
             attempts_max: self.aws_max_attempts,
             initial_backoff: Duration::from_millis(self.initial_backoff_milliseconds),
@@ -311,9 +323,9 @@ fn start_log(args: &SyncArgs) {
 
 /// A command line that makes no sense.
 #[derive(Debug)]
-struct Mistake {
-    text: String,
-    exit_code: ExitCode,
+pub(super) struct Mistake {
+    pub(super) text: String,
+    pub(super) exit_code: ExitCode,
 }
 
 fn usage(text: impl Into<String>) -> Mistake {
@@ -339,6 +351,10 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             part_bytes: performance.multipart_chunksize,
         },
         patience: args.patience.patience(),
+        journal: JournalSettings {
+            state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
+            afresh: args.no_resume,
+        },
         io: match performance.io {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
@@ -356,7 +372,7 @@ fn memory_default() -> u64 {
 }
 
 /// Makes a place of what was typed.
-fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
+pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
     if text.is_empty() {
         return Err(usage(format!("the {side} is empty; name a path or s3://bucket/prefix")));
     }

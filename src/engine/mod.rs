@@ -1,6 +1,8 @@
-//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `budget` is every limit.
+//! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `budget` is every limit;
+//! `job` is what is remembered from run to run.
 
 mod budget;
+mod job;
 mod preflight;
 mod range;
 mod run;

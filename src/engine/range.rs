@@ -22,6 +22,8 @@ pub(super) struct Sides {
     pub(super) single: Option<Entry>,
     /// The target does not exist yet, which a dry run must not change.
     pub(super) target_absent: bool,
+    /// What the keys of our own journals begin with, if those lie within the source: they change while they are read.
+    pub(super) own_state: Option<Vec<u8>>,
 }
 
 /// Lists one range after the other until the run ends.
@@ -158,6 +160,9 @@ fn feed(merge: &mut Merge, side: SideName, page: Option<Page>) {
 
 /// Compares one key of the source and queues what follows.
 async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, target: Option<EntryRef<'_>>) {
+    if shard.sides.own_state.as_ref().is_some_and(|own| source.key.starts_with(own)) {
+        return;
+    }
     let reason = match compare(shard.orders.direction, source, target) {
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);

@@ -13,14 +13,16 @@ use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budget, BudgetError};
+use super::job::Remembered;
 use super::preflight::{self, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use crate::entry::KeyRange;
 use crate::error::ExitCode;
+use crate::journal::RunEnd;
 use crate::report::tally::Published;
 use crate::report::{Counts, EndedEarly, Event, Note, Observer, Progress, Summary};
 use crate::settings::{Place, SyncSettings};
-use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
+use crate::transfer::{Board, Ending, Kit, Resume, Sizes, Stop};
 
 /// Why a run did not take place.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ impl StopHandle {
         block_on(Backend::Pool, self.asked()).unwrap_or(0)
     }
 
-    async fn asked(&self) -> i32 {
+    pub(super) async fn asked(&self) -> i32 {
         loop {
             let signal = self.0.signal.load(Ordering::Acquire);
             if signal != 0 {
@@ -96,16 +98,31 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
         observer.note(Note::Detail, &format!("io_uring is not used: {reason}"));
     }
     observer.note(Note::Detail, &format!("limits: {budget}"));
+    let mut remembered = Remembered::open(settings, observer)?;
     let control = async {
-        let ready = tokio::select! {
-            ready = preflight::look(settings) => ready?,
+        let looked = tokio::select! {
+            ready = preflight::look(settings) => ready.map(Ok),
             // Nothing has been begun, so there is nothing to end.
-            signal = stop.asked() => return Ok(stopped_before_the_start(settings.dry_run, signal, started.elapsed())),
+            signal = stop.asked() => Ok(Err(stopped_before_the_start(settings.dry_run, signal, started.elapsed()))),
         };
-        let shards = Shards::start(settings, &ready, budget, backend)?;
-        let mut control = Control { settings, started, observer, shards, fatal: None, failures: 0 };
+        let ready = match looked {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(summary)) => {
+                remembered.finish(RunEnd::Early, observer).await;
+                return Ok(summary);
+            }
+            Err(refusal) => {
+                remembered.finish(RunEnd::Early, observer).await;
+                return Err(refusal.into());
+            }
+        };
+        if remembered.resume == Resume::Afresh {
+            remembered.sweep(&ready.open_target(remembered.run_tag())?, observer).await;
+        }
+        let shards = Shards::start(settings, &ready, budget, backend, &remembered)?;
+        let mut control = Control { settings, started, observer, shards, remembered, fatal: None, failures: 0 };
         let signal = control.watch(stop).await;
-        Ok(control.finish(signal))
+        Ok(control.finish(signal, &ready).await)
     };
     block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
 }
@@ -120,7 +137,13 @@ struct Shards {
 }
 
 impl Shards {
-    fn start(settings: &SyncSettings, ready: &Ready, budget: Budget, backend: Backend) -> Result<Shards, Error> {
+    fn start(
+        settings: &SyncSettings,
+        ready: &Ready,
+        budget: Budget,
+        backend: Backend,
+        remembered: &Remembered,
+    ) -> Result<Shards, Error> {
         let outstanding: Arc<Outstanding> = Arc::default();
         let (told_sender, told) = mpsc::channel(TOLD_WAITING);
         let capacity = shard::mailbox_capacity(budget.shards);
@@ -149,7 +172,7 @@ impl Shards {
                 outstanding: outstanding.clone(),
                 told: told_sender.clone(),
             };
-            let make = ShardMaker { settings, ready, budget, backend };
+            let make = ShardMaker { settings, ready, budget, backend, remembered };
             let core = cores.get(id % cores.len().max(1)).copied();
             let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
             threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
@@ -178,6 +201,7 @@ struct ShardMaker<'a> {
     ready: &'a Ready,
     budget: Budget,
     backend: Backend,
+    remembered: &'a Remembered,
 }
 
 impl ShardMaker<'_> {
@@ -187,7 +211,8 @@ impl ShardMaker<'_> {
         setup: ShardSetup,
         mailbox: Receiver<Message>,
     ) -> impl FnOnce() -> std::io::Result<Counts> + Send + 'static {
-        let (source, target) = self.ready.openers();
+        let (source, target) = self.ready.openers(self.remembered.run_tag());
+        let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
         let (budget, backend) = (self.budget, self.backend);
         let sizes = Sizes {
@@ -213,6 +238,10 @@ impl ShardMaker<'_> {
                     sizes,
                     board: Board::new(budget.parts),
                     moved_bytes: Default::default(),
+                    journal,
+                    resume,
+                    resumed_bytes: Default::default(),
+                    kept_objects: Default::default(),
                     left_behind: Default::default(),
                     stop: Stop::default(),
                 };
@@ -243,6 +272,7 @@ struct Control<'a> {
     started: Instant,
     observer: &'a mut dyn Observer,
     shards: Shards,
+    remembered: Remembered,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
 }
@@ -300,11 +330,12 @@ impl Control<'_> {
     }
 
     fn show_progress(&mut self, stopping: bool) {
+        self.remembered.tell_trouble(self.observer);
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
         self.observer.progress(&Progress { counts, elapsed, stopping });
     }
 
-    fn finish(self, signal: Option<i32>) -> Summary {
+    async fn finish(mut self, signal: Option<i32>, ready: &Ready) -> Summary {
         let mut counts = Counts::default();
         let mut fatal = self.fatal;
         for thread in self.shards.threads {
@@ -320,6 +351,11 @@ impl Control<'_> {
         counts.settle();
         counts.failed_objects += self.failures;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
+        if whole && let Ok(target) = ready.open_target(self.remembered.run_tag()) {
+            self.remembered.sweep(&target, self.observer).await;
+        }
+        let end = if whole { RunEnd::Complete } else { RunEnd::Early };
+        counts.warnings += self.remembered.finish(end, self.observer).await;
         if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {
             // A bucket has no directories, so a mistyped prefix looks like an empty one.
             let text = format!("there is nothing under the source `{}`; check its prefix", self.settings.source);
