@@ -41,6 +41,23 @@ pub struct JournalSettings {
     pub afresh: bool,
 }
 
+/// Looking for what earlier runs left, and removing it.
+#[derive(Debug, Clone)]
+pub struct CleanupSettings {
+    /// Where to look.
+    pub places: Vec<Place>,
+    /// How long is waited, and how often tried again.
+    pub patience: Patience,
+    /// Where the journals are.
+    pub state_directory: Option<PathBuf>,
+    /// Only what is at least so old. None is the default for each origin.
+    pub older_than: Option<Duration>,
+    /// Open uploads of unknown origin, too.
+    pub everything: bool,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
+}
+
 /// Where a sync reads or writes.
 #[derive(Debug, Clone)]
 pub enum Place {

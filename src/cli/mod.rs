@@ -1,6 +1,7 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `units` are sizes.
+//! a run, `units` are sizes and durations.
 
+mod cleanup;
 mod print;
 mod screen;
 mod serve;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Sync(Box<sync::SyncArgs>),
     Serve(serve::ServeArgs),
+    Cleanup(Box<cleanup::CleanupArgs>),
 }
 
 /// Runs the process's command line and says how it ended.
@@ -38,6 +40,7 @@ pub fn main() -> process::ExitCode {
             match cli.command {
                 Command::Sync(args) => sync::run(&args, &stop),
                 Command::Serve(args) => serve::run(&args, &stop),
+                Command::Cleanup(args) => cleanup::run(&args, &stop),
             }
         }
         Err(error) => {

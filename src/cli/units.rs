@@ -1,4 +1,7 @@
 //! Sizes as people write them: plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told apart as s3sync does.
+//! Durations: a whole number and its unit, 45s, 30m, 12h or 7d.
+
+use std::time::Duration;
 
 /// Parses a size in bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -18,6 +21,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "a size begins with a whole number, as in 8MiB".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "more bytes than any disk has".to_owned())
+}
+
+/// Parses a duration.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number, as in 7d".to_owned())?;
+    let factor = match unit.trim_start() {
+        "" if number == 0 => 1,
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "" => return Err("a duration needs its unit: s, m, h or d".to_owned()),
+        _ => return Err(format!("`{unit}` is not a unit; write s, m, h or d")),
+    };
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "longer than the world is old".to_owned())
 }
 
 /// Bytes for people, in binary units.
@@ -55,6 +75,18 @@ mod tests {
         }
         for bad in ["", "MiB", "8M", "8mib", "-1", "1.5GiB", "99999999999TiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_need_their_unit() {
+        for (text, seconds) in
+            [("0", 0), ("45s", 45), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("1 d", 86_400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "d", "7", "7w", "-1d", "1.5h", "99999999999999999999d", "999999999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -101,6 +101,14 @@ pub(super) async fn look(settings: &SyncSettings) -> Result<Ready, Refusal> {
     Ok(Ready { source, target, sides, direction, _servers: servers.servers })
 }
 
+/// One bucket that is looked at alone, and the built-in server behind it, if that is where it lives.
+pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Result<(Client, Vec<Server>), Refusal> {
+    let mut servers = Embedded { dry_run: true, ..Embedded::default() };
+    let reached = reach(place, SideName::Target, patience, &mut servers)?;
+    let (settings, _) = greet(place, SideName::Target, reached).await?;
+    Ok((Client::new(settings), servers.servers))
+}
+
 impl Ready {
     /// What a shard needs to open the sides itself. Temporary files are named with the run's tag.
     pub(super) fn openers(&self, run_tag: Option<u32>) -> (Opener, Opener) {
