@@ -15,7 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place, SyncSettings,
+    Bucket, BucketPlace, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
+    SyncSettings,
 };
 
 fn main() -> ExitCode {
@@ -28,8 +29,8 @@ fn main() -> ExitCode {
         Ok(summary) => {
             let counts = summary.counts;
             println!(
-                "{} objects and {} bytes copied, {} of them verified by checksum, {} failed",
-                counts.transferred_objects, counts.transferred_bytes, counts.verified_checksum, counts.failed_objects,
+                "{} objects and {} bytes copied, {} of them verified, {} failed",
+                counts.transferred_objects, counts.transferred_bytes, counts.verified, counts.failed_objects,
             );
             ExitCode::from(summary.exit_code)
         }
@@ -55,11 +56,13 @@ fn settings(source: PathBuf) -> SyncSettings {
         source: Place::Local(source),
         target: Place::Bucket(target),
         dry_run: false,
+        verify_etags: true,
         limits: Limits::default(),
         patience: Patience::default(),
         // With a directory for journals, a run that was ended early is continued by the next one.
         journal: JournalSettings::default(),
         io: IoChoice::Auto,
+        direct_io: DirectIo::Auto,
         // Failures and warnings always come; ask for every copied object as well.
         events: Events { transferred: true, skipped: false },
         progress_interval: Duration::from_millis(200),
@@ -80,7 +83,7 @@ impl Observer for Narrator {
                 println!(
                     "{}: {key}, {size_bytes} bytes, verified by {}",
                     self.copied,
-                    verified_by.unwrap_or("nothing")
+                    if verified_by.is_empty() { "nothing".to_owned() } else { verified_by.join(" and ") }
                 );
             }
             Event::Failed { key, error } => println!("FAILED {key}: {error}"),

@@ -1,5 +1,5 @@
-//! Ropeway moves data between local disks and S3: one io_uring runtime pinned to each core, an S3 client of its own over
-//! hyper, pooled buffers, and every byte hashed where it passes.
+//! Ropeway moves data between local disks and S3: one io_uring runtime pinned to each core, an S3 client of its own down
+//! to the socket, pooled buffers, and every byte hashed where it passes.
 //!
 //! # As a library
 //!
@@ -18,9 +18,10 @@
 //! ```
 //!
 //! * [`cli`] turns flags and environment into [`settings`]; no other module sees a flag.
-//! * [`engine`] starts a thread for each core. A shard owns a range of keys: it lists both sides of it ([`listing`]),
+//! * [`engine`] starts a thread for each core. A shard owns ranges of keys: it lists both sides of each ([`listing`]),
 //!   merges and compares them ([`plan`], which does no I/O and so cannot fail), and transfers what differs ([`transfer`]).
-//!   Shards share nothing while bytes move; idle ones are given work by message.
+//!   Ranges are cut wherever a lister has nothing to do. Shards share nothing while bytes move; idle ones are given work by
+//!   message.
 //! * [`client`] is where `ropeway_s3proto` (what to say) meets `ropeway_io` (files, buffers, cores) and the sockets. The
 //!   two packages never see each other.
 //! * [`entry`] holds the plain values that listing, plan and transfer hand each other; those three never see each other.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 // Whoever makes settings needs these too, and should need no second package for it.
+pub use ropeway_io::file::DirectIo;
 pub use ropeway_io::probe::IoChoice;
 pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
@@ -18,6 +19,8 @@ pub struct SyncSettings {
     pub target: Place,
     /// Say what would be done, and change nothing.
     pub dry_run: bool,
+    /// Compare ETags with the MD5 of the content, beside the checksums.
+    pub verify_etags: bool,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
     /// How long is waited, and how often tried again.
@@ -26,6 +29,8 @@ pub struct SyncSettings {
     pub journal: JournalSettings,
     /// Which file backend to use.
     pub io: IoChoice,
+    /// Whether large files go past the page cache.
+    pub direct_io: DirectIo,
     /// Which of the things that happen to single objects are reported.
     pub events: Events,
     /// How often progress is reported.
@@ -113,6 +118,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Threads, each pinned to a core.
     pub shards: usize,
+    /// Key ranges listed at the same time, over all shards.
+    pub list_threads: usize,
     /// Objects under way at the same time, over all shards.
     pub worker_size: usize,
     /// Parts under way at the same time, over all shards.
@@ -126,11 +133,15 @@ pub struct Limits {
 /// Objects under way on each core, unless the person says otherwise.
 pub const WORKERS_PER_SHARD: usize = 16;
 
+/// Key ranges listed at the same time, unless the person says otherwise or there are more cores.
+pub const LIST_THREADS: usize = 8;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             memory_bytes: 256 << 20,
             shards: 1,
+            list_threads: LIST_THREADS,
             worker_size: WORKERS_PER_SHARD,
             max_parallel_uploads: WORKERS_PER_SHARD,
             multipart_threshold_bytes: 8 << 20,

@@ -1,4 +1,4 @@
-//! A host that forbids io_uring: the run falls back by itself and says why, or refuses if io_uring was insisted on.
+//! How files are read and written: a host that forbids io_uring, a build without glommio, and direct I/O on a disk.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -49,4 +49,45 @@ fn insisting_on_io_uring_is_refused_where_it_is_forbidden() {
     let output = without_io_uring(|| Cmd::sync(tree.path(), "source", "target").env("ROPEWAY_IO", "uring").expect(6));
     assert!(output.stderr.contains("io_uring"), "{}", output.stderr);
     assert!(!tree.at("target").exists(), "nothing was changed");
+}
+
+#[cfg(not(feature = "glommio"))]
+#[test]
+fn glommio_is_refused_by_a_build_without_it() {
+    let tree = Tree::new();
+    tree.file("source/a", "x");
+    let output = Cmd::sync(tree.path(), "source", "target").env("ROPEWAY_IO", "glommio").expect(6);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    assert!(output.stderr.contains("build it on Linux with `--features glommio`"), "{}", output.stderr);
+    assert!(!tree.at("target").exists(), "nothing was changed");
+}
+
+/// Sizes that end within a block, at a block's border and at a part's border, in parts whose borders fall within pages too.
+/// The sources are forgotten by the page cache first, so that they are read directly where the disk allows it.
+#[test]
+fn large_files_are_the_same_past_the_page_cache_and_through_it() {
+    const MIB: usize = 1 << 20;
+    let (server, tree) = (Server::any(), Tree::new());
+    let bucket = server.bucket("direct-io");
+    tree.file("source/odd", noise(1, 20 * MIB + 77))
+        .file("source/blocks", noise(2, 9 * MIB + 8192))
+        .file("source/parts", noise(3, 16 * MIB))
+        .file("source/one-buffer", noise(4, 3 * MIB + 1));
+    let names = ["odd", "blocks", "parts", "one-buffer"].map(|name| format!("source/{name}"));
+    for (number, (way, part_bytes)) in
+        [("auto", "8MiB"), ("auto", "6000001"), ("never", "8MiB")].into_iter().enumerate()
+    {
+        for name in &names {
+            let file = std::fs::File::open(tree.at(name)).expect("a file");
+            file.sync_all().expect("a disk");
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file system");
+        }
+        let (place, back) = (format!("s3://{bucket}/{number}/"), format!("back-{number}"));
+        let cut = ["--direct-io", way, "--multipart-chunksize", part_bytes];
+        Cmd::sync(tree.path(), "source", &place).to(&server).args(cut).expect(0);
+        Cmd::sync(tree.path(), &place, &back).from(&server).args(cut).expect(0);
+        Cmd::sync(tree.path(), &back, &format!("copied-{number}")).args(cut).expect(0);
+        assert_eq!(tree.contents("source"), tree.contents(&back), "{way} {part_bytes}");
+        assert_eq!(tree.contents("source"), tree.contents(format!("copied-{number}")), "{way} {part_bytes}");
+    }
 }

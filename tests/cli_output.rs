@@ -78,7 +78,7 @@ fn json_and_the_report_hold_every_event_and_the_summary() {
         (&copied["key"], &copied["size_bytes"], &copied["reason"]),
         (&"copied".into(), &5.into(), &"absent".into())
     );
-    assert!(copied["verified_by"].is_string() && copied["crc64nvme"].is_string() && copied["etag"].is_string());
+    assert!(copied["verified_by"][0].is_string() && copied["crc64nvme"].is_string() && copied["etag"].is_string());
     assert_eq!(event("skipped")["key"], "skipped");
     assert_eq!((&event("failed")["key"], event("failed")["error"].is_string()), (&"dangling".into(), true));
     for (counter, value) in [

@@ -12,10 +12,13 @@ fn the_example_copies_a_directory_and_reports_every_object() {
     let output = Command::new(&program).arg(tree.path()).output().expect("the example was built beside the tests");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
-    for line in ["below/second.txt, 5 bytes, verified by checksum", "first.txt, 3 bytes, verified by checksum"] {
+    for line in [
+        "below/second.txt, 5 bytes, verified by checksum and etag",
+        "first.txt, 3 bytes, verified by checksum and etag",
+    ] {
         assert!(said.contains(line), "`{line}` is not in\n{said}");
     }
-    assert!(said.ends_with("2 objects and 8 bytes copied, 2 of them verified by checksum, 0 failed\n"), "{said}");
+    assert!(said.ends_with("2 objects and 8 bytes copied, 2 of them verified, 0 failed\n"), "{said}");
 }
 
 /// `cargo test` builds the examples into a directory beside the tests' own.

@@ -2,23 +2,30 @@
 //! directory, entries sort by name, and a directory sorts as its name plus `/`: `a-b`, `a.b`, `a/b` come in this order
 //! although `a` is shorter than the others.
 //!
-//! What is held in memory is the names of the directories on the way down, never those of the whole tree. A walk can start
+//! What is held in memory is the names of the directories on the way down, never those of the whole tree; of a directory
+//! with very many the most part is on disk (`names`). A walk can start
 //! after any key without reading the directories before it, and says where its remainder could be cut in two.
 //!
 //! One bad entry never ends a walk: it becomes a [`Problem`] with its name and reason, and the rest goes on.
 
-use std::cmp::Ordering;
+mod names;
+
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use names::{Gathering, Names};
+
 use crate::path::{Directory, FileFacts, FileKind, Follow, Root, is_partial_name};
 
 /// Directories of one walk that stay open at once. Deeper down, those nearest the root are closed and opened again on the
 /// way back.
 const OPEN_DIRECTORIES_MAX: usize = 32;
+
+/// Fewer files are not worth a walk of their own; what a directory may hold nobody knows.
+const FILES_SHARED_MIN: usize = 64;
 
 /// How a tree is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +127,8 @@ pub struct Walk {
     follow: Follow,
     /// Only keys greater than this are listed.
     start_after: Vec<u8>,
+    /// And none greater than this, if it ends anywhere.
+    end: Option<Vec<u8>>,
     /// The directories from the root down to the one being listed.
     levels: Vec<Level>,
     /// The key at hand; its first [`Level::prefix_len`] bytes are the directory's.
@@ -136,7 +145,7 @@ struct Level {
     identity: (u64, u64),
     /// How many bytes of the key lead to this directory, its `/` included.
     prefix_len: usize,
-    listing: Listing,
+    listing: Names,
     /// The entry that comes next.
     next: usize,
 }
@@ -151,6 +160,7 @@ impl Walk {
             root: root.directory().clone(),
             follow: if options.follow_links { Follow::Links } else { Follow::Never },
             start_after: start_after.unwrap_or_default().to_vec(),
+            end: None,
             levels: Vec::new(),
             key: Vec::new(),
             root_problem: None,
@@ -158,6 +168,11 @@ impl Walk {
         let facts = walk.root.own_facts()?;
         walk.root_problem = walk.enter(walk.root.clone(), facts).err().map(WalkProblem::UnreadableDirectory);
         Ok(walk)
+    }
+
+    /// Lets the walk end with the last key that is not greater than `end`. Somebody else walks what is behind it.
+    pub fn end_at(&mut self, end: &[u8]) {
+        self.end = Some(end.to_vec());
     }
 
     /// Replaces `page` by what the next `entries_max` entries yield in files and problems. Returns whether there may be more;
@@ -172,12 +187,24 @@ impl Walk {
         for _ in 0..entries_max {
             let Some(level) = self.levels.last_mut() else { return false };
             self.key.truncate(level.prefix_len);
-            let Some((name, kind)) = level.listing.at(level.next) else {
-                self.levels.pop();
-                continue;
+            let (name, kind) = match level.listing.at(level.next) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
+                    self.levels.pop();
+                    continue;
+                }
+                Err(error) => {
+                    page.report(&self.key, WalkProblem::UnreadableDirectory(unsorted(error)));
+                    self.levels.pop();
+                    continue;
+                }
             };
             level.next += 1;
             self.key.extend_from_slice(name);
+            if self.end.as_deref().is_some_and(|end| is_past(end, &self.key, kind)) {
+                self.levels.clear();
+                return false;
+            }
             match kind {
                 EntryKind::File => self.list_file(page),
                 EntryKind::Directory => self.descend(page),
@@ -196,18 +223,29 @@ impl Walk {
 
     /// A key that cuts what this walk has not listed yet roughly in two, or `None` when there is nothing to share. Whoever
     /// takes the tail starts a walk after this key; this walk's owner stops behind the last key that is not greater. The
-    /// key itself need not exist. The cut is made in the directory nearest the root that still has two entries to come,
-    /// the one being walked counted.
-    pub fn split_key(&self) -> Option<Vec<u8>> {
+    /// key itself need not exist. The cut is made in the directory nearest the root that is worth it: that has still two
+    /// entries to come, the one being walked counted, and of files alone 64.
+    pub fn split_key(&mut self) -> Option<Vec<u8>> {
         let deepest = self.levels.len().checked_sub(1)?;
-        self.levels.iter().enumerate().find_map(|(depth, level)| {
+        (0..=deepest).find_map(|depth| {
+            let level = &mut self.levels[depth];
+            if level.listing.is_on_disk() {
+                // Whoever took a share would read and sort all of it again.
+                return None;
+            }
             // Above the deepest level, the entry before `next` is the directory being walked: it stays here.
             let first = if depth == deepest { level.next } else { level.next - 1 };
-            let middle = first + (level.listing.len() - first) / 2;
+            let prefix = self.key.get(..level.prefix_len)?;
+            let end = level.end(prefix, self.end.as_deref());
+            let next = level.next;
+            let is_directory = |index| matches!(level.listing.at(index), Ok(Some((_, EntryKind::Directory))));
+            if end < first + FILES_SHARED_MIN && !(next..end).any(is_directory) {
+                return None;
+            }
+            let middle = first + end.saturating_sub(first) / 2;
             // The last entry that stays, by a name that can be a key.
             (first..middle).rev().find_map(|index| {
-                let (name, kind) = level.listing.at(index)?;
-                let prefix = self.key.get(..level.prefix_len)?;
+                let (name, kind) = level.listing.at(index).ok()??;
                 let mut cut = [prefix, name].concat();
                 if kind == EntryKind::Directory {
                     // `0` is the byte after `/`: behind all that is in the directory, and not behind any sibling that
@@ -259,7 +297,7 @@ impl Walk {
 
     /// Reads and sorts the directory that the key at hand leads to, and makes it the one being listed.
     fn enter(&mut self, directory: Arc<Directory>, facts: FileFacts) -> io::Result<()> {
-        let listing = Listing::read(&directory, &self.key, &self.start_after, self.follow)?;
+        let listing = read(&directory, &self.key, &self.start_after, self.follow)?;
         if let Some(far_up) = self.levels.len().checked_sub(OPEN_DIRECTORIES_MAX) {
             self.levels[far_up].directory = None;
         }
@@ -287,23 +325,24 @@ impl Walk {
     }
 }
 
+impl Level {
+    /// The index behind the last entry that is not past the end of the walk.
+    fn end(&mut self, prefix: &[u8], end: Option<&[u8]>) -> usize {
+        let Some(end) = end else { return self.listing.len() };
+        let (mut low, mut high) = (self.next, self.listing.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.listing.at(middle) {
+                Ok(Some((name, kind))) if !is_past(end, &[prefix, name].concat(), kind) => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
+    }
+}
+
 fn gone_or(error: io::Error, otherwise: impl FnOnce(io::Error) -> WalkProblem) -> WalkProblem {
     if error.kind() == io::ErrorKind::NotFound { WalkProblem::Vanished } else { otherwise(error) }
-}
-
-/// The entries of one directory, sorted: their names in one text, as in a page. Twenty-four bytes and the name for each, so
-/// a directory of ten million files takes some 400 MB; that is the one place where a walk's memory grows with the tree.
-#[derive(Debug, Default)]
-struct Listing {
-    names: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    start: usize,
-    len: u16,
-    kind: EntryKind,
 }
 
 /// What is to be done about an entry.
@@ -318,51 +357,51 @@ enum EntryKind {
     Vanished,
 }
 
-impl Listing {
-    /// Reads what may lie beyond `start_after` in the directory that `prefix` leads to.
-    fn read(directory: &Directory, prefix: &[u8], start_after: &[u8], follow: Follow) -> io::Result<Listing> {
-        let mut listing = Listing::default();
-        let bound = Bound::of(prefix, start_after);
-        if bound == Bound::Everything {
-            return Ok(listing);
-        }
-        directory.list(|name, kind| {
-            let bytes = name.as_encoded_bytes();
-            if is_partial_name(bytes) {
-                return;
-            }
-            let Some(kind) = entry_kind(directory, name, kind, follow) else { return };
-            let kind = if std::str::from_utf8(bytes).is_err() { EntryKind::NotUtf8 } else { kind };
-            if !bound.excludes(bytes, kind) {
-                // The name of a directory entry is a NAME_MAX string, on every system less than 64 KiB.
-                let len = bytes.len() as u16;
-                listing.entries.push(Entry { start: listing.names.len(), len, kind });
-                listing.names.extend_from_slice(bytes);
-            }
-        })?;
-        let Listing { names, entries } = &mut listing;
-        let name = |entry: &Entry| &names[entry.start..entry.start + usize::from(entry.len)];
-        entries.sort_unstable_by(|a, b| key_order(name(a), a.kind, name(b), b.kind));
-        Ok(listing)
-    }
-
-    fn at(&self, index: usize) -> Option<(&[u8], EntryKind)> {
-        let entry = self.entries.get(index)?;
-        Some((&self.names[entry.start..entry.start + usize::from(entry.len)], entry.kind))
-    }
-
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
+impl EntryKind {
+    /// By number.
+    const ALL: [EntryKind; 7] = [
+        EntryKind::File,
+        EntryKind::Directory,
+        EntryKind::NotUtf8,
+        EntryKind::Special,
+        EntryKind::Dangling,
+        EntryKind::Looping,
+        EntryKind::Vanished,
+    ];
 }
 
-/// Orders two names of one directory as their keys will be.
-fn key_order(a: &[u8], a_kind: EntryKind, b: &[u8], b_kind: EntryKind) -> Ordering {
-    let common = a.len().min(b.len());
-    a[..common].cmp(&b[..common]).then_with(|| {
-        let tail = |name: &[u8], kind| name.get(common).copied().or((kind == EntryKind::Directory).then_some(b'/'));
-        tail(a, a_kind).cmp(&tail(b, b_kind))
-    })
+/// What may lie beyond `start_after` in the directory that `prefix` leads to, sorted.
+fn read(directory: &Directory, prefix: &[u8], start_after: &[u8], follow: Follow) -> io::Result<Names> {
+    let bound = Bound::of(prefix, start_after);
+    if bound == Bound::Everything {
+        return Ok(Names::default());
+    }
+    let (mut gathering, mut gathered) = (Gathering::new(), Ok(()));
+    directory.list(|name, kind| {
+        let bytes = name.as_encoded_bytes();
+        if is_partial_name(bytes) {
+            return;
+        }
+        let Some(kind) = entry_kind(directory, name, kind, follow) else { return };
+        let kind = if std::str::from_utf8(bytes).is_err() { EntryKind::NotUtf8 } else { kind };
+        if gathered.is_ok() && !bound.excludes(bytes, kind) {
+            gathered = gathering.push(bytes, kind);
+        }
+    })?;
+    gathered.and_then(|()| gathering.sorted()).map_err(unsorted)
+}
+
+/// Where a directory is larger than memory should be, there must be room on the disk.
+fn unsorted(error: io::Error) -> io::Error {
+    let text =
+        format!("its names could not be sorted on disk: {error}; make room there, or name another place with TMPDIR");
+    io::Error::new(error.kind(), text)
+}
+
+/// Whether all that an entry stands for is behind the end of the walk.
+fn is_past(end: &[u8], key: &[u8], kind: EntryKind) -> bool {
+    // All keys in a directory begin with its name and `/`.
+    if kind == EntryKind::Directory { key.iter().chain(b"/").gt(end) } else { key > end }
 }
 
 /// Which entries of a directory come before the start of the walk.
@@ -513,13 +552,29 @@ mod tests {
             walk_one.next_batch(listed, &mut page);
             let listed = page.rows.len();
             match walk_one.split_key() {
-                // Only a single entry was left in every directory on the way down.
-                None => prop_assert!(walk_one.levels.iter().all(|level| level.next + 1 >= level.listing.len())),
+                // On the way down no directory was left but those being walked.
+                None => {
+                    let is_directory = |level: &mut Level, index| {
+                        matches!(level.listing.at(index), Ok(Some((_, EntryKind::Directory))))
+                    };
+                    let deepest = walk_one.levels.len().saturating_sub(1);
+                    for (depth, level) in walk_one.levels.iter_mut().enumerate() {
+                        let (first, len) = (level.next, level.listing.len());
+                        let left = (first..len).filter(|index| is_directory(level, *index)).count();
+                        prop_assert!(left == 0 || depth == deepest && first + 1 >= len);
+                    }
+                }
                 Some(cut) => {
                     let cut = String::from_utf8(cut).unwrap();
                     prop_assert!(listed == 0 || keys[listed - 1] <= cut);
                     let kept = keys.iter().take_while(|key| **key <= cut).cloned();
                     let given = walk(home.path(), Some(cut.as_bytes()), PLAIN, 7);
+                    walk_one.end_at(cut.as_bytes());
+                    let mut rest = Vec::new();
+                    while walk_one.next_batch(3, &mut page) || !page.rows.is_empty() {
+                        rest.extend(page.rows.iter().map(|row| String::from_utf8(page.key(row).to_vec()).unwrap()));
+                    }
+                    prop_assert_eq!(&rest, &keys.iter().skip(listed).take_while(|key| **key <= cut).cloned().collect::<Vec<_>>());
                     prop_assert!(!given.is_empty() || keys.len() < 2 || keys.iter().all(|key| *key <= cut));
                     prop_assert_eq!(kept.chain(given).collect::<Vec<_>>(), keys);
                 }
@@ -530,14 +585,16 @@ mod tests {
     #[test]
     fn a_flat_directory_is_cut_in_its_middle_and_a_deep_one_near_the_root() {
         let home = tempfile::tempdir().unwrap();
-        plant(home.path(), &(0..100).map(|number| format!("{number:03}")).collect());
+        plant(home.path(), &(0..200).map(|number| format!("{number:03}")).collect());
         let root = Root::open(home.path()).unwrap();
         let mut flat = Walk::new(&root, None, PLAIN).unwrap();
-        assert_eq!(flat.split_key().unwrap(), b"049");
+        assert_eq!(flat.split_key().unwrap(), b"099");
         flat.next_batch(50, &mut WalkPage::default());
-        assert_eq!(flat.split_key().unwrap(), b"074");
-        flat.next_batch(49, &mut WalkPage::default());
-        assert_eq!(flat.split_key(), None);
+        assert_eq!(flat.split_key().unwrap(), b"124");
+        flat.end_at(b"124");
+        assert_eq!(flat.split_key().unwrap(), b"086", "what was given away is not given again");
+        flat.next_batch(20, &mut WalkPage::default());
+        assert_eq!(flat.split_key(), None, "a few files are not worth sharing");
 
         let home = tempfile::tempdir().unwrap();
         plant(home.path(), &["a/1", "a/2", "a/3", "b/1", "c/1"].map(str::to_owned).into());

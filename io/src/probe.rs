@@ -24,6 +24,8 @@ pub enum IoChoice {
     Uring,
     /// The pool even where the ring works.
     Pool,
+    /// glommio's executors or nothing.
+    Glommio,
 }
 
 /// Asks the machine. Takes some tens of microseconds.
@@ -34,9 +36,25 @@ pub fn probe() -> Probe {
 /// Settles the backend of a run: what was chosen and, when the choice fell back to the pool, why.
 ///
 /// # Errors
-/// A sentence for the user when `--io uring` was asked for and the machine refuses.
+/// A sentence for the user when `--io uring` or `--io glommio` was asked for and the machine, or this build, refuses.
 pub fn choose(requested: IoChoice) -> Result<(Backend, Option<String>), String> {
     settle(requested, try_ring)
+}
+
+/// glommio, if this build has it and its executors start here.
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+fn try_glommio() -> Result<Backend, String> {
+    match try_ring().and_then(|()| crate::file::try_glommio().map_err(|error| error.to_string())) {
+        Ok(()) => Ok(Backend::Glommio),
+        Err(reason) => Err(format!("glommio was asked for and does not work here: {reason}")),
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "glommio")))]
+fn try_glommio() -> Result<Backend, String> {
+    Err("glommio was asked for and this ropeway was built without it; build it on Linux with `--features glommio`, or \
+         choose another `--io`"
+        .into())
 }
 
 fn settle(
@@ -45,6 +63,7 @@ fn settle(
 ) -> Result<(Backend, Option<String>), String> {
     match requested {
         IoChoice::Pool => Ok((Backend::Pool, None)),
+        IoChoice::Glommio => Ok((try_glommio()?, None)),
         IoChoice::Uring => match try_ring() {
             Ok(()) => Ok((Backend::Uring, None)),
             Err(reason) => Err(format!("io_uring was asked for and does not work here: {reason}")),
@@ -260,6 +279,13 @@ mod tests {
             settle(IoChoice::Uring, fails).unwrap_err(),
             "io_uring was asked for and does not work here: a filter forbids it"
         );
+    }
+
+    #[cfg(not(feature = "glommio"))]
+    #[test]
+    fn glommio_is_refused_where_it_is_not_built_in() {
+        let said = settle(IoChoice::Glommio, || Ok(())).unwrap_err();
+        assert!(said.contains("--features glommio"), "{said}");
     }
 
     #[cfg(target_os = "linux")]

@@ -20,6 +20,9 @@ pub enum Backend {
     Uring,
     /// A small pool of threads that block in `pread` and `pwrite`. Any system.
     Pool,
+    /// Direct I/O on a glommio executor beside each core's own, everything else as with the pool. Linux alone.
+    #[cfg(all(target_os = "linux", feature = "glommio"))]
+    Glommio,
 }
 
 /// Threads per core that may block in file calls when there is no ring. Enough to keep a disk's queue busy from each
@@ -34,14 +37,16 @@ const POOL_THREADS_MAX: usize = 8;
 pub fn block_on<F: Future>(backend: Backend, future: F) -> io::Result<F::Output> {
     match backend {
         Backend::Uring => ring::block_on(future),
-        Backend::Pool => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(POOL_THREADS_MAX)
-                .build()?;
-            Ok(LocalSet::new().block_on(&runtime, future))
-        }
+        Backend::Pool => pool_block_on(future),
+        #[cfg(all(target_os = "linux", feature = "glommio"))]
+        Backend::Glommio => pool_block_on(future),
     }
+}
+
+fn pool_block_on<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(POOL_THREADS_MAX).build()?;
+    Ok(LocalSet::new().block_on(&runtime, future))
 }
 
 #[cfg(target_os = "linux")]
@@ -165,14 +170,18 @@ pub(crate) mod tests {
 
     /// The backends this machine can run, for tests that must hold on each.
     pub(crate) fn backends() -> Vec<Backend> {
-        match crate::probe::probe().uring {
-            Ok(()) => vec![Backend::Pool, Backend::Uring],
-            Err(_) => vec![Backend::Pool],
+        let mut backends = vec![Backend::Pool];
+        if crate::probe::probe().uring.is_ok() {
+            backends.push(Backend::Uring);
+            // glommio needs a ring too.
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            backends.push(Backend::Glommio);
         }
+        backends
     }
 
     #[test]
-    fn futures_and_outputs_may_be_local_and_tasks_spawn_on_both_backends() {
+    fn futures_and_outputs_may_be_local_and_tasks_spawn_on_every_backend() {
         for backend in backends() {
             let output = block_on(backend, async {
                 let local = Rc::new(20);
@@ -187,7 +196,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn tokio_sockets_work_on_both_backends() {
+    fn tokio_sockets_work_on_every_backend() {
         for backend in backends() {
             block_on(backend, async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

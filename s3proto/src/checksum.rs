@@ -2,18 +2,17 @@
 //! caller's: it happens where the bytes are.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderName;
 
 /// Carries a CRC64NVME of the whole object or of one part.
-pub static X_AMZ_CHECKSUM_CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
+pub const X_AMZ_CHECKSUM_CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 /// Names the algorithm of a multipart upload when it is created.
-pub static X_AMZ_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
+pub const X_AMZ_CHECKSUM_ALGORITHM: &str = "x-amz-checksum-algorithm";
 /// `FULL_OBJECT` or `COMPOSITE`.
-pub static X_AMZ_CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+pub const X_AMZ_CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 /// Asks GET and HEAD to show the stored checksum.
-pub static X_AMZ_CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
+pub const X_AMZ_CHECKSUM_MODE: &str = "x-amz-checksum-mode";
 /// The MD5 of a body in base64; the service refuses a body that differs.
-pub static CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+pub const CONTENT_MD5: &str = "content-md5";
 
 /// A CRC64NVME; on the wire it is the base64 of its eight bytes, most significant first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

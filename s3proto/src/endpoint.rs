@@ -6,7 +6,6 @@
 
 use std::fmt;
 
-use http::HeaderValue;
 use thiserror::Error;
 
 use crate::{
@@ -233,7 +232,7 @@ pub struct Address {
     addressing: Addressing,
     /// The host to connect to and to name in TLS.
     host: String,
-    host_header: HeaderValue,
+    host_header: String,
     /// What precedes a key, its slash at the end.
     root: String,
 }
@@ -257,8 +256,8 @@ impl Address {
                 endpoint.host.clone()
             }
         };
-        let host_header = HeaderValue::try_from(endpoint.authority_of(&host))
-            .expect("hosts and DNS labels hold only letters, digits, dots, colons and hyphens");
+        // Hosts and DNS labels hold only letters, digits, dots, colons and hyphens.
+        let host_header = endpoint.authority_of(&host);
         Self { endpoint: endpoint.clone(), bucket: bucket.clone(), addressing, host, host_header, root }
     }
 
@@ -294,8 +293,8 @@ impl Address {
 
     /// The value of `Host`, signed and sent.
     #[must_use]
-    pub fn host_header(&self) -> HeaderValue {
-        self.host_header.clone()
+    pub fn host_header(&self) -> &str {
+        &self.host_header
     }
 
     /// The path of an object, percent-encoded as it is sent and signed. Dots and doubled slashes stay: they are part
@@ -410,7 +409,7 @@ mod tests {
         assert_eq!(virtual_style.host_header(), "bucket.s3.us-east-1.amazonaws.com");
         assert_eq!((virtual_style.bucket_path(), virtual_style.port()), ("/", 443));
         let path_style = address("http://[::1]:9000/base", "b c");
-        assert_eq!((path_style.host_header(), path_style.host()), (HeaderValue::from_static("[::1]:9000"), "::1"));
+        assert_eq!((path_style.host_header(), path_style.host()), ("[::1]:9000", "::1"));
         assert_eq!(path_style.bucket_path(), "/base/b%20c");
         for (key, path) in [
             ("a/../b//c/./", "/a/../b//c/./"),

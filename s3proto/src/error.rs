@@ -6,17 +6,18 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::StatusCode;
 
 use crate::{
     date,
     endpoint::is_region,
+    head::Headers,
     text::shown,
     xml::{Document, XmlError},
 };
 
-static X_AMZ_BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
-static X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const X_AMZ_BUCKET_REGION: &str = "x-amz-bucket-region";
+const X_AMZ_REQUEST_ID: &str = "x-amz-request-id";
 
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +78,7 @@ pub struct ServiceError {
 impl ServiceError {
     /// Reads an answer that reports an error, whatever its body is: S3's XML, nothing, or a proxy's page.
     #[must_use]
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Self {
         let mut error = Self::from_head(status, headers);
         if read_body(&mut error, body).is_err() {
             error.code.clear();
@@ -91,24 +92,27 @@ impl ServiceError {
 
     /// An answer that should have been a success and cannot be understood.
     #[must_use]
-    pub fn malformed(status: StatusCode, headers: &HeaderMap, what: impl fmt::Display) -> Self {
+    pub fn malformed(status: StatusCode, headers: &Headers, what: impl fmt::Display) -> Self {
         let mut error = Self::from_head(status, headers);
         error.kind = Kind::Malformed;
         error.message = shown(&what.to_string()).into();
         error
     }
 
-    fn from_head(status: StatusCode, headers: &HeaderMap) -> Self {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    fn from_head(status: StatusCode, headers: &Headers) -> Self {
         Self {
             kind: Kind::Refused,
             status: status.as_u16(),
             code: String::new(),
             message: "".into(),
-            request_id: text(&X_AMZ_REQUEST_ID).map(shown).filter(|id| !id.is_empty()).map(String::into_boxed_str),
+            request_id: headers
+                .text(X_AMZ_REQUEST_ID)
+                .map(shown)
+                .filter(|id| !id.is_empty())
+                .map(String::into_boxed_str),
             region: bucket_region(headers),
-            retry_after_seconds: text(&header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()),
-            date_unix_seconds: text(&header::DATE).and_then(date::http_to_unix_seconds),
+            retry_after_seconds: headers.text("retry-after").and_then(|seconds| seconds.trim().parse().ok()),
+            date_unix_seconds: headers.text("date").and_then(date::http_to_unix_seconds),
         }
     }
 
@@ -172,8 +176,8 @@ impl fmt::Display for ServiceError {
 impl std::error::Error for ServiceError {}
 
 /// Where the bucket is, as every answer about it may say.
-pub(crate) fn bucket_region(headers: &HeaderMap) -> Option<String> {
-    let region = headers.get(&X_AMZ_BUCKET_REGION)?.to_str().ok()?;
+pub(crate) fn bucket_region(headers: &Headers) -> Option<String> {
+    let region = headers.text(X_AMZ_BUCKET_REGION)?;
     is_region(region).then(|| region.to_owned())
 }
 
@@ -295,9 +299,9 @@ mod tests {
     }
 
     fn parsed(status: u16, headers: &[(&'static str, &str)], body: &str) -> ServiceError {
-        let mut map = HeaderMap::new();
+        let mut map = Headers::new();
         for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
+            map.push(name, value.as_bytes());
         }
         ServiceError::parse(StatusCode::from_u16(status).unwrap(), &map, body.as_bytes())
     }
@@ -411,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_malformed_success_may_have_happened() {
-        let error = ServiceError::malformed(StatusCode::OK, &HeaderMap::new(), "empty");
+        let error = ServiceError::malformed(StatusCode::OK, &Headers::new(), "empty");
         assert_eq!((error.class(), error.is_ambiguous()), (Class::Retry, true));
         for (status, code) in [(403, "AccessDenied"), (200, "InvalidPart"), (503, "SlowDown"), (400, "RequestTimeout")]
         {

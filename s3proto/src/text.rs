@@ -28,8 +28,9 @@ pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Writes 16 bytes as 32 lower-case hexadecimal digits.
-pub(crate) fn hex_16<'a>(bytes: &[u8; 16], out: &'a mut [u8; 32]) -> &'a str {
+/// Writes bytes as lower-case hexadecimal digits into room for exactly those.
+pub(crate) fn hex<'a>(bytes: &[u8], out: &'a mut [u8]) -> &'a str {
+    assert_eq!(out.len(), 2 * bytes.len());
     for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
         pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
         pair[1] = HEX_DIGITS[usize::from(byte & 15)];

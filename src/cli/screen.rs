@@ -149,7 +149,10 @@ impl Observer for Screen {
                 self.result(&format!("would copy {key} ({}, {reason})", show_size(*size_bytes)));
             }
             Event::Transferred { key, size_bytes, verified_by, .. } if self.verbose > 0 => {
-                let by = verified_by.map(|by| format!(", verified by {by}")).unwrap_or_default();
+                let by = match verified_by {
+                    [] => String::new(),
+                    names => format!(", verified by {}", names.join(" and ")),
+                };
                 self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
             }
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
@@ -292,7 +295,7 @@ fn summary_text(summary: &Summary) -> String {
          {} requests, {} retries; {seconds:.1} s{again}",
         counts.transferred_objects,
         show_size(counts.transferred_bytes),
-        counts.verified_checksum + counts.verified_etag,
+        counts.verified,
         counts.verified_checksum,
         counts.verified_etag,
         counts.skipped_objects,

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::print;
+use super::units::parse_duration;
 use crate::engine::StopHandle;
 use crate::error::ExitCode;
-use crate::serve::{ServeSettings, Server, Storage};
+use crate::serve::{ServeSettings, Server, Storage, Synthetic};
 
 /// Serve S3 from a directory or from memory, for trying things out, tests and benchmarks.
 ///
@@ -57,6 +59,14 @@ pub(super) struct ServeArgs {
     /// Append each request to this file, when it comes and when it is answered.
     #[arg(long, value_name = "FILE", env = "ROPEWAY_LOG_REQUESTS")]
     log_requests: Option<PathBuf>,
+
+    /// Let every request wait for so long before it is answered, as if the service were far away: 20ms, 1s.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, env = "ROPEWAY_LATENCY")]
+    latency: Option<Duration>,
+
+    /// Make listings up, of COUNT keys of a SHAPE (flat, tree, hash, date, hot), to measure clients with.
+    #[arg(long, value_name = "SHAPE:COUNT", hide = true, requires = "memory")]
+    synthetic: Option<Synthetic>,
 }
 
 /// Serves until a signal comes.
@@ -76,6 +86,8 @@ pub(super) fn run(args: &ServeArgs, stop: &StopHandle) -> u8 {
     settings.threads = usize::from(args.threads);
     settings.request_log = args.log_requests.clone();
     settings.create_buckets = !args.no_create_buckets;
+    settings.latency = args.latency.unwrap_or_default();
+    settings.synthetic = args.synthetic;
     settings.credentials.push((key.clone(), secret.clone()));
     let server = match Server::start(settings) {
         Ok(server) => server,

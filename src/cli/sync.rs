@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ropeway_io::cores;
+use ropeway_io::file::DirectIo;
 use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
@@ -19,7 +20,8 @@ use crate::entry::SideName;
 use crate::error::ExitCode;
 use crate::journal::state_directory;
 use crate::settings::{
-    BucketPlace, EndpointChoice, Events, JournalSettings, Limits, Patience, Place, SyncSettings, WORKERS_PER_SHARD,
+    BucketPlace, EndpointChoice, Events, JournalSettings, LIST_THREADS, Limits, Patience, Place, SyncSettings,
+    WORKERS_PER_SHARD,
 };
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
@@ -71,6 +73,10 @@ pub(super) struct SyncArgs {
     /// Without a terminal: seconds between progress lines; 0 for none.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "ROPEWAY_STATS")]
     stats: u64,
+
+    /// Compare no ETags with the MD5 of the content; checksums still are.
+    #[arg(long, env = "ROPEWAY_DISABLE_ETAG_VERIFY")]
+    disable_etag_verify: bool,
 
     /// Where unfinished objects are remembered, one file for each pair of SOURCE and TARGET [default: ropeway below
     /// $XDG_STATE_HOME or ~/.local/state].
@@ -194,6 +200,11 @@ pub(super) struct SideWishes<'a> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Performance")]
 struct PerformanceArgs {
+    /// Key ranges listed at the same time, on both sides; they are cut where keys are, whatever the keys look like
+    /// [default: 8, or the number of cores if more].
+    #[arg(long, visible_alias = "max-parallel-listings", value_name = "N", env = "ROPEWAY_LIST_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
+    list_threads: Option<u16>,
+
     /// Objects under way at the same time [default: 16 for each core].
     #[arg(long, value_name = "N", env = "ROPEWAY_WORKER_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
     worker_size: Option<u16>,
@@ -218,9 +229,15 @@ struct PerformanceArgs {
     #[arg(long, value_name = "N", env = "ROPEWAY_CORES", value_parser = clap::value_parser!(u16).range(1..))]
     cores: Option<u16>,
 
-    /// How files are read and written: by io_uring, by a pool of threads, or by io_uring where the system allows it.
+    /// How files are read and written: by io_uring, by a pool of threads, by glommio's executors where they are built in, or
+    /// by io_uring where the system allows it and the pool where not.
     #[arg(long, value_enum, default_value_t = IoArg::Auto, env = "ROPEWAY_IO")]
     io: IoArg,
+
+    /// Whether parts of 1MiB and more go past the page cache: where they are not cached and the file system allows it, or
+    /// never.
+    #[arg(long, value_enum, default_value_t = DirectIoArg::Auto, env = "ROPEWAY_DIRECT_IO")]
+    direct_io: DirectIoArg,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +276,13 @@ enum IoArg {
     Auto,
     Uring,
     Pool,
+    Glommio,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DirectIoArg {
+    Auto,
+    Never,
 }
 
 fn part_size(text: &str) -> Result<u64, String> {
@@ -342,9 +366,11 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
         source: place(&args.source, SideName::Source, &args.source_side.wishes())?,
         target: place(&args.target, SideName::Target, &args.target_side.wishes())?,
         dry_run: args.dry_run,
+        verify_etags: !args.disable_etag_verify,
         limits: Limits {
             memory_bytes: performance.memory.unwrap_or_else(memory_default),
             shards,
+            list_threads: performance.list_threads.map_or(LIST_THREADS.max(shards), usize::from),
             worker_size: per_core(performance.worker_size),
             max_parallel_uploads: per_core(performance.max_parallel_uploads),
             multipart_threshold_bytes: performance.multipart_threshold,
@@ -359,6 +385,11 @@ fn settings(args: &SyncArgs) -> Result<SyncSettings, Mistake> {
             IoArg::Auto => IoChoice::Auto,
             IoArg::Uring => IoChoice::Uring,
             IoArg::Pool => IoChoice::Pool,
+            IoArg::Glommio => IoChoice::Glommio,
+        },
+        direct_io: match performance.direct_io {
+            DirectIoArg::Auto => DirectIo::Auto,
+            DirectIoArg::Never => DirectIo::Never,
         },
         events: Events { transferred: everything || args.verbose > 0, skipped: everything },
         progress_interval: Duration::from_millis(200),

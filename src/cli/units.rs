@@ -1,5 +1,5 @@
-//! Sizes as people write them: plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told apart as s3sync does.
-//! Durations: a whole number and its unit, 45s, 30m, 12h or 7d.
+//! Sizes and durations as people write them. Sizes are plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told
+//! apart as s3sync does. Durations are a whole number and its unit: 20ms, 45s, 30m, 12h or 7d.
 
 use std::time::Duration;
 
@@ -27,17 +27,19 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number, as in 7d".to_owned())?;
-    let factor = match unit.trim_start() {
+    let number: u64 =
+        number.parse().map_err(|_| "a duration begins with a whole number, as in 20ms or 7d".to_owned())?;
+    let factor_s = match unit.trim_start() {
+        "ms" => return Ok(Duration::from_millis(number)),
         "" if number == 0 => 1,
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        "" => return Err("a duration needs its unit: s, m, h or d".to_owned()),
-        _ => return Err(format!("`{unit}` is not a unit; write s, m, h or d")),
+        "" => return Err("a duration needs its unit: ms, s, m, h or d".to_owned()),
+        _ => return Err(format!("`{unit}` is not a unit of time; write ms, s, m, h or d")),
     };
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "longer than the world is old".to_owned())
+    number.checked_mul(factor_s).map(Duration::from_secs).ok_or_else(|| "longer than the world is old".to_owned())
 }
 
 /// Bytes for people, in binary units.
@@ -80,12 +82,12 @@ mod tests {
 
     #[test]
     fn durations_need_their_unit() {
-        for (text, seconds) in
-            [("0", 0), ("45s", 45), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("1 d", 86_400)]
+        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
+        for (text, seconds) in [("0", 0), ("1s", 1), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("1 d", 86_400)]
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "d", "7", "7w", "-1d", "1.5h", "99999999999999999999d", "999999999999999999d"] {
+        for bad in ["", "20", "ms", "d", "7w", "-1d", "1.5h", "99999999999999999999d", "999999999999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

@@ -1,19 +1,20 @@
 //! One bucket as one shard talks to it: this is where `s3proto` (what to say) and the sockets (how to carry it) meet.
 //!
 //! A shard has a [`Client`] for each of its sides, with connections of its own, so nothing here is shared between cores
-//! but two words of knowledge about the endpoint ([`Abilities`]). `http.rs` opens connections and says in which phase one
-//! failed; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one loop for every operation;
-//! `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
+//! but a few words of knowledge about the endpoint ([`Abilities`]). `peer.rs` opens connections and says in which phase one
+//! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `send.rs` signs, sends, classifies and retries, in one
+//! loop for every operation; `operations.rs` is the list of those. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
+mod body;
 mod error;
-mod http;
 pub mod login;
 mod operations;
+mod peer;
 mod pool;
 mod send;
 mod tls;
-mod watched;
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use ropeway_s3proto::endpoint::Address;
+use ropeway_s3proto::head::HeadText;
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Signer};
 
+pub use body::RequestBody;
 pub use error::{Error, Failure, Phase};
-pub use http::{Frames, RequestBody};
 pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
 pub use tls::{TlsError, TlsSettings};
 
@@ -75,6 +77,8 @@ impl Default for Timeouts {
 #[derive(Debug, Default)]
 pub struct Abilities {
     checksum: AtomicU8,
+    plain_etags: AtomicU8,
+    etags_of_parts: AtomicU8,
 }
 
 /// How uploads to an endpoint are proven.
@@ -88,7 +92,55 @@ pub enum UploadProof {
     Md5,
 }
 
+/// Which ETags: services that compute the one as AWS does may compute the other in a way of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ETagsOf {
+    /// Objects and parts that were sent in one piece.
+    Contents,
+    /// Objects that were put together.
+    Parts,
+}
+
+/// What ETags that look like MD5s turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ETagsAre {
+    /// None was compared yet.
+    Unknown,
+    /// One was equal to the MD5 of what it stands for.
+    Md5,
+    /// The first one compared was not, though the CRC64NVME of the same content agreed: they only look like it.
+    Opaque,
+}
+
 impl Abilities {
+    /// What the service's ETags are, as far as is known.
+    pub fn etags(&self, of: ETagsOf) -> ETagsAre {
+        match self.etags_word(of).load(Ordering::Relaxed) {
+            1 => ETagsAre::Md5,
+            2 => ETagsAre::Opaque,
+            _ => ETagsAre::Unknown,
+        }
+    }
+
+    /// Remembers what the first ETag that was compared turned out to be, and says what is remembered: of two shards that
+    /// learn at the same time, the first one is right.
+    pub fn learn_etags(&self, of: ETagsOf, md5: bool) -> ETagsAre {
+        let word = self.etags_word(of);
+        // Looked at first: after the first answers nobody writes to it, so no two cores contend for it.
+        if word.load(Ordering::Relaxed) == 0 {
+            let learnt = if md5 { 1 } else { 2 };
+            let _ = word.compare_exchange(0, learnt, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.etags(of)
+    }
+
+    fn etags_word(&self, of: ETagsOf) -> &AtomicU8 {
+        match of {
+            ETagsOf::Contents => &self.plain_etags,
+            ETagsOf::Parts => &self.etags_of_parts,
+        }
+    }
+
     /// How uploads are proven here.
     pub fn upload_proof(&self) -> UploadProof {
         match self.checksum.load(Ordering::Relaxed) {
@@ -109,6 +161,8 @@ pub struct Client {
     settings: ClientSettings,
     signer: RefCell<Signer>,
     connections: Connections,
+    /// Heads that were sent: the memory for the next ones.
+    spare_heads: RefCell<Vec<HeadText>>,
     /// Seconds to add to our clock to get the service's, learnt from a refusal.
     clock_offset_s: Cell<i64>,
     /// Requests sent, every try counted.
@@ -123,6 +177,7 @@ impl Client {
         Client {
             signer: RefCell::new(Signer::new(settings.credentials.clone(), settings.region.clone())),
             connections: Connections::new(&settings),
+            spare_heads: RefCell::default(),
             clock_offset_s: Cell::new(0),
             requests: Cell::new(0),
             retries: Cell::new(0),

@@ -1,12 +1,12 @@
 //! The operations that a sync needs, each as one call: what goes in, what comes out, nothing about how.
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::http::HeaderMap;
-use hyper::http::header::HeaderName;
+use http::StatusCode;
 use ropeway_io::buf::Lease;
 use ropeway_io::hash::Crc64;
 use ropeway_s3proto::checksum::{ChecksumType, Crc64Nvme, Md5Digest};
+use ropeway_s3proto::error::ServiceError;
+use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
     self, AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, GetObject, HeadObject,
@@ -15,9 +15,8 @@ use ropeway_s3proto::op::{
 };
 use ropeway_s3proto::sign::Payload;
 
-use super::http::RequestBody;
 use super::send::{Answer, Outgoing};
-use super::{Client, Error, Failure};
+use super::{Client, Error, Failure, RequestBody};
 
 pub use ropeway_s3proto::op::CompletedPart;
 
@@ -52,21 +51,22 @@ pub struct Checks {
 pub struct Uploaded {
     /// Of the object or part.
     pub etag: Option<ETag>,
+    /// Whether an ETag of the usual form is an MD5; see [`ObjectHead::etag_is_md5`].
+    pub etag_is_md5: bool,
     /// As the service computed it.
     pub crc64nvme: Option<Crc64Nvme>,
 }
 
-static SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
-static SSE_C: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-customer-algorithm");
+const SSE: &str = "x-amz-server-side-encryption";
+const SSE_C: &str = "x-amz-server-side-encryption-customer-algorithm";
 
 impl ObjectHead {
-    fn new(head: op::ObjectHead, headers: &HeaderMap) -> Result<ObjectHead, Failure> {
-        let kms = headers.get(&SSE).is_some_and(|value| value.as_bytes().starts_with(b"aws:kms"));
+    fn new(head: op::ObjectHead, headers: &Headers) -> Result<ObjectHead, Failure> {
         let composite = head.checksum_type == Some(ChecksumType::Composite);
         Ok(ObjectHead {
             size_bytes: head.size.ok_or_else(|| Failure::Protocol("no Content-Length".to_owned()))?,
             etag: head.etag,
-            etag_is_md5: !kms && !headers.contains_key(&SSE_C),
+            etag_is_md5: etags_are_md5s(headers),
             last_modified_ns: head.last_modified_ns,
             metadata: head.metadata,
             checksum_crc64nvme: head.checksum_crc64nvme.filter(|_| !composite),
@@ -80,6 +80,12 @@ impl ObjectHead {
             && self.etag_is_md5
             && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1)
     }
+}
+
+/// Whether the answer's ETag may be an MD5: it is not one of content that the service encrypted with such keys.
+fn etags_are_md5s(headers: &Headers) -> bool {
+    let kms = headers.value(SSE).is_some_and(|value| value.starts_with(b"aws:kms"));
+    !kms && !headers.contains(SSE_C)
 }
 
 impl Client {
@@ -100,9 +106,12 @@ impl Client {
             max_keys: Some(keys_max),
             delimiter: None,
         };
-        let make = || Ok(bare(list.request(&self.settings.address)));
+        let make = |text: &mut HeadText| {
+            list.request(&self.settings.address, text);
+            Ok(BARE)
+        };
         self.perform("ListObjectsV2", None, make, async |client, answer| {
-            answer.whole(client, |head, body| ListObjectsV2::parse(head.status, &head.headers, body)).await
+            answer.whole(client, ListObjectsV2::parse).await
         })
         .await
     }
@@ -121,16 +130,17 @@ impl Client {
 
     async fn head_part(&self, key: &Key, part_number: Option<PartNumber>) -> Result<(ObjectHead, Option<u32>), Error> {
         let head = HeadObject { key, part_number, checksum_mode: true };
-        let make = || Ok(bare(head.request(&self.settings.address)));
+        let make = |text: &mut HeadText| {
+            head.request(&self.settings.address, text);
+            Ok(BARE)
+        };
         self.perform("HeadObject", Some(key), make, async |client, answer| {
-            let (head, headers) = answer
-                .whole(client, |head, body| {
-                    let parsed = HeadObject::parse(head.status, &head.headers, body)?;
-                    Ok((parsed, head.headers.clone()))
-                })
-                .await?;
-            let parts = head.parts_count;
-            Ok((ObjectHead::new(head, &headers)?, parts))
+            let head = answer.whole(client, |status, headers, body| {
+                let head = HeadObject::parse(status, headers, body)?;
+                let parts = head.parts_count;
+                Ok(ObjectHead::new(head, headers).map(|head| (head, parts)))
+            });
+            head.await?
         })
         .await
     }
@@ -164,17 +174,20 @@ impl Client {
         size_bytes: u64,
         buffer: &mut Lease,
     ) -> Result<(ObjectHead, Crc64Nvme), Error> {
-        let make = || Ok(bare(get.request(&self.settings.address)));
+        let make = |text: &mut HeadText| {
+            get.request(&self.settings.address, text);
+            Ok(BARE)
+        };
         self.perform("GetObject", Some(get.key), make, async |client, answer: Answer| {
-            if !answer.head.status.is_success() {
-                let refused = answer.whole(client, |head, body| op_error(head.status, &head.headers, body));
+            if !answer.status().is_success() {
+                let refused = answer.whole(client, refusal);
                 return Err(refused.await.expect_err("an error status is an error"));
             }
-            let mut head = GetObject::parse_head(answer.head.status, &answer.head.headers).map_err(Failure::Service)?;
+            let mut head = GetObject::parse_head(answer.status(), answer.headers()).map_err(Failure::Service)?;
             check_range(get.range, &head)?;
             // A body of undeclared length, chunked for instance, is counted as it arrives.
             head.size.get_or_insert(size_bytes);
-            let head = ObjectHead::new(head, &answer.head.headers)?;
+            let head = ObjectHead::new(head, answer.headers())?;
             if head.size_bytes != size_bytes {
                 let now = head.size_bytes;
                 return Err(Failure::Changed(format!("{size_bytes} bytes were expected, it now has {now}")));
@@ -214,15 +227,16 @@ impl Client {
             checksum_crc64nvme: checks.crc64nvme,
             if_none_match: false,
         };
-        let make = || {
-            let head = put.request(&self.settings.address).map_err(|error| Failure::Request(error.to_string()))?;
-            Ok(Outgoing { head, payload: Payload::Unsigned, body: body()? })
+        let make = |head: &mut HeadText| {
+            put.request(&self.settings.address, head).map_err(|error| Failure::Request(error.to_string()))?;
+            Ok(Outgoing { payload: Payload::Unsigned, body: body()? })
         };
         self.perform("PutObject", Some(key), make, async |client, answer| {
             answer
-                .whole(client, |head, body| {
-                    let put = PutObject::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: put.etag, crc64nvme: put.checksum_crc64nvme })
+                .whole(client, |status, headers, body| {
+                    let put = PutObject::parse(status, headers, body)?;
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: put.etag, etag_is_md5, crc64nvme: put.checksum_crc64nvme })
                 })
                 .await
         })
@@ -232,14 +246,14 @@ impl Client {
     /// Opens a multipart upload. `checksum` asks for a CRC64NVME over the whole object.
     pub async fn create_upload(&self, key: &Key, metadata: &ObjectMetadata, checksum: bool) -> Result<UploadId, Error> {
         let create = CreateMultipartUpload { key, metadata, checksum_crc64nvme_full_object: checksum };
-        let make = || {
-            let head = create.request(&self.settings.address).map_err(|error| Failure::Request(error.to_string()))?;
-            Ok(bare(head))
+        let make = |head: &mut HeadText| {
+            create.request(&self.settings.address, head).map_err(|error| Failure::Request(error.to_string()))?;
+            Ok(BARE)
         };
         self.perform("CreateMultipartUpload", Some(key), make, async |client, answer| {
             answer
-                .whole(client, |head, body| {
-                    Ok(CreateMultipartUpload::parse(head.status, &head.headers, body)?.upload_id)
+                .whole(client, |status, headers, body| {
+                    Ok(CreateMultipartUpload::parse(status, headers, body)?.upload_id)
                 })
                 .await
         })
@@ -278,15 +292,16 @@ impl Client {
             content_md5: checks.content_md5,
             checksum_crc64nvme: checks.crc64nvme,
         };
-        let make = || {
-            let head = upload.request(&self.settings.address);
-            Ok(Outgoing { head, payload: Payload::Unsigned, body: body()? })
+        let make = |head: &mut HeadText| {
+            upload.request(&self.settings.address, head);
+            Ok(Outgoing { payload: Payload::Unsigned, body: body()? })
         };
         self.perform("UploadPart", Some(key), make, async |client, answer| {
             answer
-                .whole(client, |head, body| {
-                    let part = UploadPart::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: part.etag, crc64nvme: part.checksum_crc64nvme })
+                .whole(client, |status, headers, body| {
+                    let part = UploadPart::parse(status, headers, body)?;
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: part.etag, etag_is_md5, crc64nvme: part.checksum_crc64nvme })
                 })
                 .await
         })
@@ -303,16 +318,16 @@ impl Client {
         object_size: u64,
     ) -> Result<Uploaded, Error> {
         let complete = CompleteMultipartUpload { key, upload_id, parts, checksum_crc64nvme, object_size };
-        let make = || {
-            let body = RequestBody::whole(complete.body());
-            let head = complete.request(&self.settings.address);
-            Ok(Outgoing { head, payload: Payload::Unsigned, body })
+        let make = |head: &mut HeadText| {
+            complete.request(&self.settings.address, head);
+            Ok(Outgoing { payload: Payload::Unsigned, body: RequestBody::whole(complete.body()) })
         };
         self.perform("CompleteMultipartUpload", Some(key), make, async |client, answer| {
             answer
-                .whole(client, |head, body| {
-                    let done = CompleteMultipartUpload::parse(head.status, &head.headers, body)?;
-                    Ok(Uploaded { etag: done.etag, crc64nvme: done.checksum_crc64nvme })
+                .whole(client, |status, headers, body| {
+                    let done = CompleteMultipartUpload::parse(status, headers, body)?;
+                    let etag_is_md5 = etags_are_md5s(headers);
+                    Ok(Uploaded { etag: done.etag, etag_is_md5, crc64nvme: done.checksum_crc64nvme })
                 })
                 .await
         })
@@ -322,9 +337,12 @@ impl Client {
     /// Forgets an upload and its parts.
     pub async fn abort_upload(&self, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
         let abort = AbortMultipartUpload { key, upload_id };
-        let make = || Ok(bare(abort.request(&self.settings.address)));
+        let make = |text: &mut HeadText| {
+            abort.request(&self.settings.address, text);
+            Ok(BARE)
+        };
         self.perform("AbortMultipartUpload", Some(key), make, async |client, answer| {
-            answer.whole(client, |head, body| AbortMultipartUpload::parse(head.status, &head.headers, body)).await
+            answer.whole(client, AbortMultipartUpload::parse).await
         })
         .await
     }
@@ -335,9 +353,12 @@ impl Client {
         let mut part_number_marker = None;
         loop {
             let list = ListParts { key, upload_id, part_number_marker, max_parts: None };
-            let make = || Ok(bare(list.request(&self.settings.address)));
+            let make = |text: &mut HeadText| {
+                list.request(&self.settings.address, text);
+                Ok(BARE)
+            };
             let page = self.perform("ListParts", Some(key), make, async |client, answer| {
-                answer.whole(client, |head, body| ListParts::parse(head.status, &head.headers, body)).await
+                answer.whole(client, ListParts::parse).await
             });
             let page = page.await?;
             parts.extend(page.parts);
@@ -357,9 +378,12 @@ impl Client {
     ) -> Result<ListMultipartUploadsOutput, Error> {
         let prefix = Prefix::parse(prefix).map_err(|error| self.refused("ListMultipartUploads", error))?;
         let list = ListMultipartUploads { prefix: &prefix, after, max_uploads: None };
-        let make = || Ok(bare(list.request(&self.settings.address)));
+        let make = |text: &mut HeadText| {
+            list.request(&self.settings.address, text);
+            Ok(BARE)
+        };
         self.perform("ListMultipartUploads", None, make, async |client, answer| {
-            answer.whole(client, |head, body| ListMultipartUploads::parse(head.status, &head.headers, body)).await
+            answer.whole(client, ListMultipartUploads::parse).await
         })
         .await
     }
@@ -370,12 +394,11 @@ impl Client {
     }
 }
 
-fn bare(head: hyper::http::request::Parts) -> Outgoing {
-    Outgoing { head, payload: Payload::Empty, body: RequestBody::Empty }
-}
+/// Goes with a head that has no body.
+const BARE: Outgoing = Outgoing { payload: Payload::Empty, body: RequestBody::Empty };
 
-fn op_error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), ropeway_s3proto::error::ServiceError> {
-    Err(ropeway_s3proto::error::ServiceError::parse(status, headers, body))
+fn refusal(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<(), ServiceError> {
+    Err(ServiceError::parse(status, headers, body))
 }
 
 /// A ranged read must be answered by that range and no other: bytes at a wrong place would be silent corruption
@@ -397,8 +420,11 @@ fn check_range(wanted: Option<ByteRange>, head: &op::ObjectHead) -> Result<(), F
     }
 }
 
-/// Reads exactly `size_bytes` into the buffer: an answer that is longer or shorter is not the object that was listed
-/// (reliability.md P50, P51). Each slice is summed where it was put, while it is still in the core's cache.
+/// As much of a body is read and summed at a time as stays in the core's cache between the two.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Reads exactly `size_bytes` from the socket into the buffer: an answer that is longer or shorter is not the object that
+/// was listed (reliability.md P50, P51).
 async fn receive(
     mut answer: Answer,
     size_bytes: u64,
@@ -406,18 +432,26 @@ async fn receive(
     client: &Client,
 ) -> Result<Crc64Nvme, Failure> {
     let mut crc = Crc64::new();
-    buffer.set_len(0);
-    while let Some(frame) = answer.frames.next().await? {
-        if buffer.len() as u64 + frame.len() as u64 > size_bytes {
+    let mut filled = 0;
+    loop {
+        let end = buffer.capacity().min(filled + PIECE_BYTES);
+        // Where the buffer is full, whatever comes is too much.
+        let mut beyond = [0];
+        let room = if filled < end { &mut buffer.as_mut_slice()[filled..end] } else { &mut beyond[..] };
+        let came = answer.read(room).await?;
+        if came == 0 {
+            break;
+        }
+        if (filled + came) as u64 > size_bytes {
             return Err(Failure::Protocol(format!("more than the expected {size_bytes} bytes came")));
         }
-        let start = buffer.len();
-        buffer.extend_from_slice(&frame);
-        crc.update(&buffer.filled()[start..]);
+        crc.update(&buffer.as_slice()[filled..filled + came]);
+        filled += came;
     }
-    if (buffer.len() as u64) < size_bytes {
-        return Err(Failure::Protocol(format!("{} bytes came, {size_bytes} were expected", buffer.len())));
+    if (filled as u64) < size_bytes {
+        return Err(Failure::Protocol(format!("{filled} bytes came, {size_bytes} were expected")));
     }
+    buffer.set_len(filled);
     answer.give_back(client);
     Ok(Crc64Nvme(crc.finish()))
 }

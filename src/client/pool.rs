@@ -3,13 +3,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use ropeway_s3proto::endpoint::Scheme;
 
-use super::http::{Peer, RequestBody};
-use super::watched::LastWrite;
+use super::peer::{Peer, Stream};
+use super::wire::{Patience, Wire};
 use super::{ClientSettings, Failure};
 
 /// S3 closes idle connections after about 20 s; one that is nearly so old is not worth the lost request
@@ -19,19 +18,12 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 /// One shard's connections to one endpoint.
 pub(super) struct Connections {
     pub(super) peer: Rc<Peer>,
-    idle: RefCell<Vec<Idle>>,
-}
-
-struct Idle {
-    sender: SendRequest<RequestBody>,
-    last_write: LastWrite,
-    since: Instant,
+    idle: RefCell<Vec<Connection>>,
 }
 
 /// A connection taken out for one exchange. Dropped without [`Connections::give_back`], it is closed.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
-    pub(super) last_write: LastWrite,
+    pub(super) wire: Box<Wire<Stream>>,
     /// It served another exchange before, so the service may have closed it meanwhile.
     pub(super) used: bool,
 }
@@ -44,15 +36,15 @@ impl Connections {
         Connections { peer, idle: RefCell::default() }
     }
 
-    /// An idle connection that is ready, or a new one.
+    /// An idle connection that is still open and silent, or a new one.
     pub(super) async fn take(&self) -> Result<Connection, Failure> {
         loop {
             let idle = self.idle.borrow_mut().pop();
             match idle {
                 None => return self.open().await,
-                Some(Idle { mut sender, last_write, since }) => {
-                    if since.elapsed() < IDLE_MAX && sender.ready().await.is_ok() {
-                        return Ok(Connection { sender, last_write, used: true });
+                Some(mut connection) => {
+                    if connection.wire.idle_for() < IDLE_MAX && connection.wire.is_quiet().await {
+                        return Ok(Connection { used: true, ..connection });
                     }
                 }
             }
@@ -61,15 +53,15 @@ impl Connections {
 
     /// A new connection, whatever is idle.
     pub(super) async fn open(&self) -> Result<Connection, Failure> {
-        let (sender, last_write) = self.peer.connect().await?;
-        Ok(Connection { sender, last_write, used: false })
+        let stream = self.peer.connect().await?;
+        let patience = Patience { answer: self.peer.timeouts.first_byte, body: self.peer.timeouts.idle };
+        Ok(Connection { wire: Box::new(Wire::new(stream, patience)), used: false })
     }
 
-    /// Keeps a connection for the next exchange. Its request and answer must both have ended.
+    /// Keeps a connection for the next exchange, if there may be one.
     pub(super) fn give_back(&self, connection: Connection) {
-        if !connection.sender.is_closed() {
-            let Connection { sender, last_write, .. } = connection;
-            self.idle.borrow_mut().push(Idle { sender, last_write, since: Instant::now() });
+        if connection.wire.is_reusable() {
+            self.idle.borrow_mut().push(connection);
         }
     }
 }

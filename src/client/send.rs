@@ -5,35 +5,31 @@
 //! that is off is set right by the service's `Date`. A connection that was idle and turns out closed costs nothing but a
 //! new connection.
 
-use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hyper::Response;
-use hyper::body::Incoming;
-use hyper::http::request::Parts;
+use http::StatusCode;
 use ropeway_s3proto::error::{Class, ServiceError};
+use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::Key;
 use ropeway_s3proto::retry::{self, Verdict};
 use ropeway_s3proto::sign::Payload;
 
-use super::http::{Frames, RequestBody, describe};
+use super::peer::Peer;
 use super::pool::Connection;
-use super::{Client, Error, Failure, Phase};
+use super::wire::{Broken, ExpectedBody};
+use super::{Client, Error, Failure, Phase, RequestBody};
 
-/// One try's request, before it is signed.
+/// What goes with a head that was written.
 pub(super) struct Outgoing {
-    pub(super) head: Parts,
     pub(super) payload: Payload,
     pub(super) body: RequestBody,
 }
 
 /// An answer whose head has been read, and the connection it came on.
 pub(super) struct Answer {
-    pub(super) head: hyper::http::response::Parts,
-    pub(super) frames: Frames,
     connection: Connection,
-    /// The request had a body; if the service refused it, part of that body may still be on its way.
-    sent_body: bool,
+    peer: Rc<Peer>,
 }
 
 /// Repairs that were made during one operation; none is made twice.
@@ -47,14 +43,17 @@ struct Repairs {
 /// The largest answer that is read into memory: listings are a megabyte at most, and nothing else is larger.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
+/// Room for an answer to begin with, whatever length it declares: a listing's usual page takes less.
+const ANSWER_BYTES_FIRST: usize = 512 << 10;
+
 impl Client {
-    /// Performs one operation, trying as often as its failures' class allows. `make` builds the request anew for each
+    /// Performs one operation, trying as often as its failures' class allows. `make` writes the request anew for each
     /// try, and `read` turns an answer into its meaning.
     pub(super) async fn perform<T>(
         &self,
         operation: &'static str,
         key: Option<&Key>,
-        mut make: impl FnMut() -> Result<Outgoing, Failure>,
+        mut make: impl FnMut(&mut HeadText) -> Result<Outgoing, Failure>,
         mut read: impl AsyncFnMut(&Client, Answer) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let started = Instant::now();
@@ -62,7 +61,7 @@ impl Client {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let answer = async { read(self, self.exchange(make()?, repairs.stale).await?).await };
+            let answer = async { read(self, self.exchange(&mut make, repairs.stale).await?).await };
             let failure = match answer.await {
                 Ok(meaning) => return Ok(meaning),
                 Err(failure) => failure,
@@ -86,32 +85,35 @@ impl Client {
     }
 
     /// Sends one request and waits for the head of its answer.
-    async fn exchange(&self, outgoing: Outgoing, fresh: bool) -> Result<Answer, Failure> {
-        let Outgoing { mut head, payload, body } = outgoing;
+    async fn exchange(
+        &self,
+        make: &mut impl FnMut(&mut HeadText) -> Result<Outgoing, Failure>,
+        fresh: bool,
+    ) -> Result<Answer, Failure> {
+        let mut head = self.spare_heads.borrow_mut().pop().unwrap_or_default();
+        let Outgoing { payload, mut body } = make(&mut head)?;
         self.signer.borrow_mut().sign(&mut head, payload, self.now_unix_s());
+        let expected = if head.method() == "HEAD" { ExpectedBody::None } else { ExpectedBody::AsDeclared };
         let mut connection = if fresh { self.connections.open().await? } else { self.connections.take().await? };
-        let sent_body = !body.is_empty();
         self.requests.set(self.requests.get() + 1);
-        let patience = self.settings.timeouts.first_byte;
-        let mut silent_since = Instant::now();
-        let mut answer = pin!(connection.sender.send_request(hyper::Request::from_parts(head, body)));
-        let answer = loop {
-            let left = patience.saturating_sub(silent_since.elapsed());
-            match tokio::time::timeout(left, &mut answer).await {
-                Ok(answer) => break answer.map_err(|e| (describe(&e), connection.used)),
-                // The request is still being taken, so no answer is due.
-                Err(_) if connection.last_write.at() > silent_since => silent_since = connection.last_write.at(),
-                // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
-                Err(_) => break Err((format!("nothing came for {} s", patience.as_secs_f64()), false)),
+        let sent = connection.wire.exchange(head.end(), &mut body, expected).await;
+        // There are as many as requests were ever under way at once.
+        self.spare_heads.borrow_mut().push(head);
+        let peer = self.connections.peer.clone();
+        match sent {
+            Ok(()) => Ok(Answer { connection, peer }),
+            Err(Broken::StoodStill(patience)) => {
+                let detail = format!("nothing came for {} s", patience.as_secs_f64());
+                Err(peer.failure(Phase::FirstByte, detail))
             }
-        };
-        let answer: Response<Incoming> = answer.map_err(|(detail, stale)| {
-            let endpoint = self.connections.peer.name();
-            Failure::Transport { phase: Phase::FirstByte, endpoint, detail, stale }
-        })?;
-        let (head, incoming) = answer.into_parts();
-        let frames = Frames::new(incoming, self.connections.peer.clone());
-        Ok(Answer { head, frames, connection, sent_body })
+            // A connection that was closed meanwhile breaks at once; one that is silent has a slow service behind it.
+            Err(Broken::Closed { detail, silent }) => {
+                let (phase, endpoint, stale) = (Phase::FirstByte, peer.name(), connection.used && silent);
+                Err(Failure::Transport { phase, endpoint, detail, stale })
+            }
+            // Whatever answers so may be no S3 service at all, which the phase tells and the endpoint's name.
+            Err(Broken::Body(detail) | Broken::Nonsense(detail)) => Err(peer.failure(Phase::FirstByte, detail)),
+        }
     }
 
     /// Mends what can be mended before the next try, and says whether it did.
@@ -158,41 +160,78 @@ impl Client {
 }
 
 impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.connection.wire.status()
+    }
+
+    pub(super) fn headers(&self) -> &Headers {
+        self.connection.wire.headers()
+    }
+
+    /// Reads on in the body, straight into `out`: how many bytes came, 0 at the end.
+    pub(super) async fn read(&mut self, out: &mut [u8]) -> Result<usize, Failure> {
+        match self.connection.wire.read(out).await {
+            Ok(came) => Ok(came),
+            Err(Broken::StoodStill(patience)) => {
+                let detail = format!("no progress for {} s", patience.as_secs_f64());
+                Err(self.peer.failure(Phase::Body, detail))
+            }
+            Err(Broken::Closed { detail, .. } | Broken::Body(detail) | Broken::Nonsense(detail)) => {
+                Err(self.peer.failure(Phase::Body, detail))
+            }
+        }
+    }
+
     /// Reads a small answer whole, returns the connection, and gives status, headers and body to `parse`.
     pub(super) async fn whole<T>(
         mut self,
         client: &Client,
-        parse: impl FnOnce(&hyper::http::response::Parts, &[u8]) -> Result<T, ServiceError>,
+        parse: impl FnOnce(StatusCode, &Headers, &[u8]) -> Result<T, ServiceError>,
     ) -> Result<T, Failure> {
-        let first = self.frames.next().await?;
-        // Most answers fit one slice, which is then parsed where it lies.
-        let meaning = match self.frames_after(first.as_deref()).await? {
-            Some(body) => parse(&self.head, &body),
-            None => parse(&self.head, first.as_deref().unwrap_or_default()),
+        // Most answers came whole with their head, and are parsed where they lie.
+        let meaning = match self.connection.wire.body_at_hand() {
+            Some(body) => {
+                let meaning = parse(self.status(), self.headers(), body);
+                self.connection.wire.consume_body_at_hand();
+                meaning
+            }
+            None => {
+                let body = self.body().await?;
+                parse(self.status(), self.headers(), &body)
+            }
         };
         self.give_back(client);
         meaning.map_err(Failure::Service)
     }
 
-    /// The whole body if more than `first` arrives.
-    async fn frames_after(&mut self, first: Option<&[u8]>) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(first) = first else { return Ok(None) };
-        let Some(second) = self.frames.next().await? else { return Ok(None) };
-        let mut body = [first, &second].concat();
-        while let Some(more) = self.frames.next().await? {
-            if body.len() + more.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::Protocol(format!("an answer of more than {ANSWER_BYTES_MAX} bytes")));
-            }
-            body.extend_from_slice(&more);
+    async fn body(&mut self) -> Result<Vec<u8>, Failure> {
+        let too_long = || Failure::Protocol(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
+        let declared_bytes = self.connection.wire.declared_bytes();
+        if declared_bytes.is_some_and(|bytes| bytes > ANSWER_BYTES_MAX as u64) {
+            return Err(too_long());
         }
-        Ok(Some(body))
+        let mut body =
+            vec![0; declared_bytes.map_or(ANSWER_BYTES_FIRST, |bytes| bytes as usize + 1).min(ANSWER_BYTES_FIRST)];
+        let mut filled = 0;
+        loop {
+            if filled == body.len() {
+                body.resize((2 * filled).min(ANSWER_BYTES_MAX + 1), 0);
+            }
+            match self.read(&mut body[filled..]).await? {
+                0 => break,
+                came => filled += came,
+            }
+            if filled > ANSWER_BYTES_MAX {
+                return Err(too_long());
+            }
+        }
+        body.truncate(filled);
+        Ok(body)
     }
 
-    /// Returns the connection for further use, unless a refused body may still be on its way.
+    /// Returns the connection for further use, if its exchange ended properly.
     pub(super) fn give_back(self, client: &Client) {
-        if self.head.status.is_success() || !self.sent_body {
-            client.connections.give_back(self.connection);
-        }
+        client.connections.give_back(self.connection);
     }
 }
 

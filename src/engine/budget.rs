@@ -1,17 +1,22 @@
 //! Every limit, summed at start from the memory, the cores and the wishes of the command line.
 //!
-//! The memory is divided among the shards, and each shard's share into what it needs whatever the load (executor, listing
-//! pages, stacks), a small buffer for each object under way, hyper's read buffers for the connections, and large buffers
-//! with all the rest. Parts in flight never exceed large buffers, so no task waits for memory that a waiting task holds.
+//! The memory is divided among the shards, and each shard's share into what it needs whatever the load (executor, stacks),
+//! the pages of each range that it lists, a small buffer for each object under way, the connections' own buffers, and large
+//! buffers with all the rest. Parts in flight never exceed large buffers, so no task waits for memory that a waiting task
+//! holds.
 
 use std::fmt;
 
 use crate::settings::Limits;
 
-/// Executor, stacks, listing pages of both sides with one page ahead, and room for the allocator.
-const SHARD_BASE_BYTES: u64 = 12 << 20;
+/// Executor, stacks, and room for the allocator.
+const SHARD_BASE_BYTES: u64 = 8 << 20;
 
-/// hyper's read buffer at its largest, and the socket's and TLS's state.
+/// A range being listed. On each of two sides: the page being compared and the one ahead, 1,000 rows of 48 bytes with keys of
+/// some 100 each (150 KB), one answer of XML that a page is made from (400 KB), and a connection.
+const LISTER_BYTES: u64 = 2 * (2 * (150 << 10) + (400 << 10) + CONNECTION_BYTES);
+
+/// An answer's head at its largest, TLS's buffers for both ways, and the socket's state.
 const CONNECTION_BYTES: u64 = 300 << 10;
 
 /// Holds most small files; larger ones take a large buffer.
@@ -33,6 +38,8 @@ pub struct Budget {
     pub shards: usize,
     /// The whole run's memory.
     pub memory_bytes: u64,
+    /// Key ranges listed at a time, over all shards.
+    pub list_threads: usize,
     /// Objects under way in a shard.
     pub workers: usize,
     /// Parts of large objects under way in a shard.
@@ -51,7 +58,7 @@ pub struct Budget {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "--memory of {} is too little for {shards} cores, each of which needs {}; give more memory, fewer --cores or a smaller \
-     --worker-size",
+     --worker-size or --list-threads",
     mib(*.memory_bytes),
     mib(*.needed_bytes)
 )]
@@ -70,16 +77,19 @@ impl Budget {
         let parts_wished = limits.max_parallel_uploads.div_ceil(shards);
         let small = workers as u64 * (SMALL_BUFFER_BYTES + CONNECTION_BYTES);
         let large_bytes = limits.part_bytes.min(LARGE_BUFFER_BYTES).next_multiple_of(LARGE_STEP_BYTES);
-        let left = share.saturating_sub(SHARD_BASE_BYTES + small);
+        // Shards differ by one lister at most; each is given the room of the largest.
+        let base = SHARD_BASE_BYTES + limits.list_threads.div_ceil(shards) as u64 * LISTER_BYTES;
+        let left = share.saturating_sub(base + small);
         let large_count = left / (large_bytes + CONNECTION_BYTES);
         if large_count < LARGE_BUFFERS_MIN {
-            let needed_bytes = SHARD_BASE_BYTES + small + LARGE_BUFFERS_MIN * (large_bytes + CONNECTION_BYTES);
+            let needed_bytes = base + small + LARGE_BUFFERS_MIN * (large_bytes + CONNECTION_BYTES);
             return Err(BudgetError { memory_bytes: limits.memory_bytes, shards, needed_bytes });
         }
         let large_count = large_count as usize;
         Ok(Budget {
             shards,
             memory_bytes: limits.memory_bytes,
+            list_threads: limits.list_threads,
             workers,
             parts: parts_wished.min(large_count),
             large_bytes,
@@ -100,10 +110,12 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} for {} shards: each {} base, {} objects under way with {} of small buffers, {} large buffers of {}, {} parts \
-             under way",
+            "{} for {} shards that list {} key ranges at a time in {} each; each shard {} base, {} objects under way with {} of \
+             small buffers, {} large buffers of {}, {} parts under way",
             mib(self.memory_bytes),
             self.shards,
+            self.list_threads,
+            mib(LISTER_BYTES),
             mib(SHARD_BASE_BYTES),
             self.workers,
             mib(self.small_bytes * self.small_count as u64),
@@ -128,14 +140,16 @@ mod tests {
         #[test]
         fn the_sum_of_all_limits_stays_within_the_memory(
             memory_mib in 1u64..65_536, shards in 1usize..129, workers in 1usize..2_000, parts in 1usize..2_000,
-            part_mib in 5u64..5_120,
+            part_mib in 5u64..5_120, list_threads in 1usize..300,
         ) {
             let memory_bytes = memory_mib << 20;
-            if let Ok(budget) = Budget::new(&limits(memory_bytes, shards, workers, parts, part_mib << 20)) {
+            let limits = Limits { list_threads, ..limits(memory_bytes, shards, workers, parts, part_mib << 20) };
+            if let Ok(budget) = Budget::new(&limits) {
                 let buffers = budget.large_bytes * budget.large_count as u64
                     + budget.small_bytes * budget.small_count as u64;
                 let connections = (budget.workers + budget.parts) as u64 * CONNECTION_BYTES;
-                let sum = (SHARD_BASE_BYTES + buffers + connections) * shards as u64;
+                let listers = list_threads as u64 * LISTER_BYTES;
+                let sum = (SHARD_BASE_BYTES + buffers + connections) * shards as u64 + listers;
                 prop_assert!(sum <= memory_bytes);
                 prop_assert!(budget.parts >= 1 && budget.parts <= budget.large_count && budget.workers >= 1);
             }
@@ -145,7 +159,7 @@ mod tests {
     #[test]
     fn the_default_gives_two_cores_a_dozen_parts_each() {
         let budget = Budget::new(&limits(256 << 20, 2, 32, 32, 8 << 20)).unwrap();
-        assert_eq!((budget.workers, budget.parts, budget.large_count), (16, 13, 13));
+        assert_eq!((budget.workers, budget.parts, budget.large_count), (16, 12, 12));
     }
 
     #[test]

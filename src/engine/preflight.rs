@@ -14,7 +14,7 @@ use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::range::Sides;
-use crate::client::{self, Client, ClientSettings, Phase, Timeouts, TlsSettings};
+use crate::client::{self, Client, ClientSettings, ETagsAre, ETagsOf, Phase, Timeouts, TlsSettings};
 use crate::entry::{Entry, SideName};
 use crate::error::ExitCode;
 use crate::listing;
@@ -110,6 +110,18 @@ pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Res
 }
 
 impl Ready {
+    /// The sides whose ETags turned out not to be the MD5s that they look like.
+    pub(super) fn sides_with_opaque_etags(&self) -> Vec<SideName> {
+        let opaque = |side: &ReadySide| match side {
+            ReadySide::Local(_) => false,
+            ReadySide::Bucket(settings, _) => [ETagsOf::Contents, ETagsOf::Parts]
+                .into_iter()
+                .any(|of| settings.abilities.etags(of) == ETagsAre::Opaque),
+        };
+        let sides = [(SideName::Source, &self.source), (SideName::Target, &self.target)];
+        sides.into_iter().filter(|(_, side)| opaque(side)).map(|(name, _)| name).collect()
+    }
+
     /// What a shard needs to open the sides itself. Temporary files are named with the run's tag.
     pub(super) fn openers(&self, run_tag: Option<u32>) -> (Opener, Opener) {
         (self.source.opener(None), self.target.opener(run_tag))

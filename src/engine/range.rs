@@ -1,14 +1,12 @@
 //! One key range: both sides listed, merged, compared, and the actions queued.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 
-use tokio::task::JoinHandle;
-
+use super::live::{Live, Piece};
 use super::shard::{Shard, Token, Told};
-use crate::client;
 use crate::entry::{Action, Entry, EntryRef, KeyRange, Page, Reason, SideName};
-use crate::listing::{self, Listing, Problem, split};
+use crate::listing::{self, Listing, Problem, Trail};
 use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
@@ -26,14 +24,16 @@ pub(super) struct Sides {
     pub(super) own_state: Option<Vec<u8>>,
 }
 
+/// Why a range could not be listed to its end: the side, and what happened there.
+type Failure = (SideName, listing::Error);
+
 /// Lists one range after the other until the run ends.
 pub(super) async fn list_ranges(shard: Rc<Shard>) {
-    while let Some((range, token)) = shard.next_range().await {
-        shard.set_listing(true);
+    while let Some((live, token)) = shard.next_range().await {
         let token = Rc::new(token);
         let stop = shard.kit.stop.clone();
         let synced = tokio::select! {
-            synced = sync_range(&shard, range, &token) => synced,
+            synced = sync_range(&shard, &live, &token) => synced,
             // A page that is on its way changes nothing, so nobody waits for it.
             () = stop.reached(Ending::Draining) => Ok(()),
         };
@@ -44,88 +44,242 @@ pub(super) async fn list_ranges(shard: Rc<Shard>) {
             };
             shard.tell(told).await;
         }
-        shard.set_listing(false);
+        let [source_rows, target_rows] = live.rows();
+        tracing::debug!(shard = shard.id, source_rows, target_rows, "listed a range");
+        shard.ended(&live);
     }
 }
 
-/// The whole story of a range.
-async fn sync_range(
-    shard: &Rc<Shard>,
-    mut range: KeyRange,
-    token: &Rc<Token>,
-) -> Result<(), (SideName, listing::Error)> {
-    let (mut source, mut target) = open_listings(shard, &range)?;
-    let mut merge = Merge::default();
-    let mut cutting: Option<Cutting> = None;
-    let mut problems = Vec::new();
+/// The whole story of a range: it is walked from its start to its end, and if a side turns out not to list in order, once
+/// more, with that side sorted. What was decided before stands.
+async fn sync_range(shard: &Rc<Shard>, live: &Live, token: &Rc<Token>) -> Result<(), Failure> {
+    let mut decided = Decided::default();
     loop {
-        match merge.step() {
-            Step::Need(SideName::Source) => {
-                let page = source.next(&mut problems).await.map_err(|error| (SideName::Source, error))?;
-                // Behind the range they are another shard's to report.
-                problems.retain(|problem| !range.is_past(problem.key.as_bytes()));
-                report_problems(shard, &mut problems).await;
-                if let Some(page) = &page {
-                    give_tail(shard, &mut range, &mut cutting, &mut source, &mut target, page);
-                }
-                feed(&mut merge, SideName::Source, page);
-            }
-            Step::Need(SideName::Target) => {
-                let page = target.next(&mut problems).await.map_err(|error| (SideName::Target, error))?;
-                // What is wrong with a file at the target concerns only a key that is to be written there; a directory that
-                // cannot be read would make all beneath it look absent, and be overwritten.
-                if let Some(hidden) = problems.drain(..).find(|problem| problem.hides_entries) {
-                    let text = format!("`{}`: {}", hidden.key, hidden.reason);
-                    return Err((SideName::Target, listing::Error::Protocol(text)));
-                }
-                feed(&mut merge, SideName::Target, page);
-            }
-            Step::SourceOnly(entry) => {
-                if range.is_past(entry.key) {
-                    return Ok(());
-                }
-                add(&shard.tally.source_listed, 1);
-                decide(shard, token, entry, None).await;
-            }
-            Step::Both(entry, existing) => {
-                if range.is_past(entry.key) {
-                    return Ok(());
-                }
-                add(&shard.tally.source_listed, 1);
-                add(&shard.tally.target_listed, 1);
-                decide(shard, token, entry, Some(existing)).await;
-            }
-            Step::TargetOnly(entry) => {
-                if range.is_past(entry.key) {
-                    return Ok(());
-                }
-                add(&shard.tally.target_listed, 1);
-            }
-            Step::Disorder(side, key) => {
-                let key = String::from_utf8_lossy(key);
-                let text =
-                    format!("`{key}` is listed after a key that sorts as high or higher; such a listing is not safe");
-                return Err((side, listing::Error::Protocol(text)));
-            }
-            Step::Done => return Ok(()),
+        let mut walk = Walk::open(shard, live, decided)?;
+        match walk.run(token).await? {
+            Walked::Whole => return Ok(()),
+            Walked::OutOfOrder => decided = walk.set_back(),
         }
     }
 }
 
-fn open_listings(shard: &Shard, range: &KeyRange) -> Result<(Listing, Listing), (SideName, listing::Error)> {
-    let open = |name, side: &Side, range: &KeyRange| match side {
-        Side::Local(side) => Listing::local(name, &side.root, range).map_err(|error| (name, error)),
-        Side::Bucket(side) => Ok(Listing::bucket(side.client.clone(), side.prefix.clone(), range)),
-    };
-    let (source, target_range) = match &shard.sides.single {
-        Some(entry) => (Listing::One(Some(page_of(entry))), single_key(&entry.key)),
-        None => (open(SideName::Source, &shard.kit.source, range)?, range.clone()),
-    };
-    let target = match shard.sides.target_absent {
-        true => Listing::One(None),
-        false => open(SideName::Target, &shard.kit.target, &target_range)?,
-    };
-    Ok((source, target))
+/// The keys of the source that earlier walks have dealt with.
+#[derive(Default)]
+struct Decided {
+    /// All up to this one, in key order.
+    up_to: Vec<u8>,
+    /// The first rows of the listing, in the order in which it came, which was not key order.
+    rows: Trail,
+}
+
+/// One walk through a range.
+struct Walk<'a> {
+    shard: &'a Rc<Shard>,
+    live: &'a Live,
+    source: Listing,
+    target: Listing,
+    decided: Decided,
+    /// What has been taken of the source's listing.
+    trail: Trail,
+    last: Vec<u8>,
+    /// Entries counted, by side.
+    listed: [u64; 2],
+    /// Sides that are listed in the order in which they come.
+    as_it_comes: [bool; 2],
+}
+
+/// How a walk ended.
+enum Walked {
+    /// All of the range has been decided.
+    Whole,
+    /// A side is not in order.
+    OutOfOrder,
+}
+
+impl<'a> Walk<'a> {
+    fn open(shard: &'a Rc<Shard>, live: &'a Live, decided: Decided) -> Result<Walk<'a>, Failure> {
+        let as_it_comes = [SideName::Source, SideName::Target].map(|side| shard.trust.is_ordered(side));
+        if as_it_comes != [true; 2] || shard.sides.single.is_some() {
+            live.keep_whole();
+        }
+        let open = |name, range: &KeyRange, seen: Trail| match shard.side(name) {
+            Side::Local(side) => Listing::local(name, &side.root, range),
+            Side::Bucket(side) if as_it_comes[name as usize] => {
+                Ok(Listing::bucket(side.client.clone(), side.prefix.clone(), range))
+            }
+            Side::Bucket(side) => Listing::sorted(side.client.clone(), side.prefix.clone(), range, seen),
+        };
+        let open = |name, range: &KeyRange, seen| open(name, range, seen).map_err(|error| (name, error));
+        let range = live.keys();
+        let (source, target_range) = match &shard.sides.single {
+            Some(entry) => (Listing::One(Some(page_of(entry))), single_key(&entry.key)),
+            None => (open(SideName::Source, &range, decided.rows.clone())?, range),
+        };
+        let target = match shard.sides.target_absent {
+            true => Listing::One(None),
+            false => open(SideName::Target, &target_range, Trail::default())?,
+        };
+        let (trail, last, listed) = (Trail::default(), Vec::new(), [0; 2]);
+        Ok(Walk { shard, live, source, target, decided, trail, last, listed, as_it_comes })
+    }
+
+    async fn run(&mut self, token: &Rc<Token>) -> Result<Walked, Failure> {
+        let mut merge = Merge::behind(self.live.keys().after.as_deref());
+        loop {
+            match merge.step() {
+                Step::Need(side) => match self.next_page(side).await? {
+                    Some(page) => merge.feed(side, page),
+                    None => merge.finish(side),
+                },
+                Step::SourceOnly(entry) => {
+                    if self.live.is_past(entry.key) {
+                        return Ok(self.end());
+                    }
+                    self.decide(token, entry, None).await?;
+                }
+                Step::Both(entry, existing) => {
+                    if self.live.is_past(entry.key) {
+                        return Ok(self.end());
+                    }
+                    self.count(SideName::Target);
+                    self.decide(token, entry, Some(existing)).await?;
+                }
+                Step::TargetOnly(entry) => {
+                    if self.live.is_past(entry.key) {
+                        return Ok(self.end());
+                    }
+                    self.count(SideName::Target);
+                }
+                Step::Disorder(side, key) => {
+                    self.live.keep_whole();
+                    if self.shard.trust.found_unordered(side) {
+                        let reason = format!(
+                            "the {side} does not list in key order: this key comes twice, or after one that sorts as high or \
+                             higher; the listing is sorted on disk"
+                        );
+                        self.shard.warn(key, reason).await;
+                    }
+                    return Ok(Walked::OutOfOrder);
+                }
+                Step::Done => return Ok(self.end()),
+            }
+        }
+    }
+
+    /// A side's next page, or None at its end.
+    async fn next_page(&mut self, side: SideName) -> Result<Option<Page>, Failure> {
+        let listing = match side {
+            SideName::Source => &mut self.source,
+            SideName::Target => &mut self.target,
+        };
+        if let Some(through) = self.live.keys().through {
+            listing.end_at(&through);
+        }
+        let mut problems = Vec::new();
+        let page = listing.next(&mut problems).await.map_err(|error| (side, error))?;
+        let cut = if self.shard.pieces_wanted() > 0 { listing.split_key() } else { None };
+        match side {
+            SideName::Source => {
+                // Behind the range they are another lister's to report.
+                problems.retain(|problem| !self.live.is_past(problem.key.as_bytes()));
+                report_problems(self.shard, problems).await;
+            }
+            SideName::Target => {
+                // What is wrong with a file at the target concerns only a key that is to be written there; a directory that
+                // cannot be read would make all beneath it look absent, and be overwritten.
+                if let Some(hidden) = problems.into_iter().find(|problem| problem.hides_entries) {
+                    let text = format!("`{}`: {}", hidden.key, hidden.reason);
+                    return Err((side, listing::Error::Protocol(text)));
+                }
+            }
+        }
+        self.live.fed(side, page.as_ref());
+        if let Some(key) = page.as_ref().and_then(listing::lossy_key)
+            && self.shard.trust.found_lossy(side)
+        {
+            let reason = format!(
+                "the {side} lists names that it could not decode: this key holds U+FFFD, so it may stand for another name, and no \
+                 extra object can be told from one that is there"
+            );
+            self.shard.warn(key, reason).await;
+        }
+        // A directory is cut where its entries are; a bucket has to be asked, which the shard's cutters do.
+        let is_local = |side| matches!(self.shard.side(side), Side::Local(_));
+        match cut.filter(|_| self.live.busier(is_local) == Some(side)) {
+            Some(cut) => {
+                for keys in self.live.cut(&[cut.into()]) {
+                    self.shard.offer_range(Piece::new(keys));
+                }
+            }
+            None => self.shard.range_has_news(),
+        }
+        Ok(page)
+    }
+
+    fn count(&mut self, side: SideName) {
+        self.listed[side as usize] += 1;
+        add(listed(self.shard, side), 1);
+    }
+
+    async fn decide(
+        &mut self,
+        token: &Rc<Token>,
+        source: EntryRef<'_>,
+        target: Option<EntryRef<'_>>,
+    ) -> Result<(), Failure> {
+        self.count(SideName::Source);
+        let seen = match &self.source {
+            Listing::Sorted(sorted) => sorted.was_seen(source.key).map_err(|error| (SideName::Source, error.into()))?,
+            Listing::Local(_) | Listing::Bucket(_) | Listing::One(_) => false,
+        };
+        if !seen && source.key > self.decided.up_to.as_slice() {
+            decide(self.shard, token, source, target).await;
+        }
+        self.trail.add(source.key);
+        self.last.clear();
+        self.last.extend_from_slice(source.key);
+        Ok(())
+    }
+
+    /// The range has been walked to its end, in order. If that was not the order of a side after all, as another range has
+    /// shown meanwhile, keys of this one may have been listed with others.
+    fn end(&self) -> Walked {
+        let KeyRange { after, through } = self.live.keys();
+        if after.is_none() && through.is_none() {
+            return Walked::Whole;
+        }
+        self.live.keep_whole();
+        for side in [SideName::Source, SideName::Target].into_iter().filter(|side| self.as_it_comes[*side as usize]) {
+            if !self.shard.trust.is_ordered(side) {
+                return Walked::OutOfOrder;
+            }
+            self.shard.trust.finished_cut_range(side);
+        }
+        Walked::Whole
+    }
+
+    /// The walk has to be made once more: takes back what it counted, and says what it decided.
+    fn set_back(self) -> Decided {
+        for side in [SideName::Source, SideName::Target] {
+            let counter = listed(self.shard, side);
+            counter.set(counter.get() - self.listed[side as usize]);
+        }
+        let source_came = self.as_it_comes[SideName::Source as usize];
+        match (source_came, self.shard.trust.is_ordered(SideName::Source)) {
+            // In key order, so far as anybody knows.
+            (true, true) => Decided { up_to: self.last, rows: Trail::default() },
+            (true, false) => Decided { up_to: Vec::new(), rows: self.trail },
+            // It was sorted.
+            (false, _) => Decided { up_to: self.last, rows: self.decided.rows },
+        }
+    }
+}
+
+fn listed(shard: &Shard, side: SideName) -> &Cell<u64> {
+    match side {
+        SideName::Source => &shard.tally.source_listed,
+        SideName::Target => &shard.tally.target_listed,
+    }
 }
 
 fn page_of(entry: &Entry) -> Page {
@@ -149,13 +303,6 @@ fn single_key(key: &str) -> KeyRange {
     }
     let after = (!below.is_empty()).then(|| below.into_bytes().into_boxed_slice());
     KeyRange { after, through: Some(key.as_bytes().into()) }
-}
-
-fn feed(merge: &mut Merge, side: SideName, page: Option<Page>) {
-    match page {
-        Some(page) => merge.feed(side, page),
-        None => merge.finish(side),
-    }
 }
 
 /// Compares one key of the source and queues what follows.
@@ -192,8 +339,8 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
     shard.enqueue(Action { entry, reason }, token).await;
 }
 
-async fn report_problems(shard: &Shard, problems: &mut Vec<Problem>) {
-    for Problem { key, reason, by_rule, hides_entries: _ } in problems.drain(..) {
+async fn report_problems(shard: &Shard, problems: Vec<Problem>) {
+    for Problem { key, reason, by_rule, hides_entries: _ } in problems {
         if by_rule {
             add(&shard.tally.warnings, 1);
             shard.event(Event::Warned { key, reason: format!("left out: {reason}") }).await;
@@ -202,76 +349,6 @@ async fn report_problems(shard: &Shard, problems: &mut Vec<Problem>) {
             shard.event(Event::Failed { key, error: reason }).await;
         }
     }
-}
-
-/// A cut being looked for in a bucket.
-struct Cutting {
-    found: Rc<RefCell<Option<Box<[u8]>>>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Cutting {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Between two pages: if someone has asked for work, cuts off the tail of the range and offers it. A directory is cut at once; in
-/// a bucket the cut is looked for while listing goes on, and used if the listing has not come so far.
-fn give_tail(
-    shard: &Rc<Shard>,
-    range: &mut KeyRange,
-    cutting: &mut Option<Cutting>,
-    source: &mut Listing,
-    target: &mut Listing,
-    page: &Page,
-) {
-    let Some(last) = page.last_key().filter(|last| !range.is_past(last)) else { return };
-    let cut = match (&*source, &shard.kit.source) {
-        (Listing::Local(listing), _) => {
-            if shard.wants_cut() {
-                listing.split_key().map(Vec::into_boxed_slice)
-            } else {
-                None
-            }
-        }
-        (Listing::Bucket(_), Side::Bucket(side)) => match cutting {
-            Some(found) if found.task.is_finished() => {
-                let cut = found.found.take();
-                *cutting = None;
-                cut
-            }
-            Some(_) => None,
-            None => {
-                if shard.wants_cut() {
-                    let left = KeyRange { after: Some(last.into()), through: range.through.clone() };
-                    *cutting = Some(look_for_cut(side.client.clone(), side.prefix.clone(), left));
-                }
-                None
-            }
-        },
-        _ => None,
-    };
-    let Some(cut) = cut.filter(|cut| **cut > *last && !range.is_past(cut)) else { return };
-    for listing in [source, target] {
-        if let Listing::Bucket(listing) = listing {
-            listing.end_at(&cut);
-        }
-    }
-    let tail = KeyRange { after: Some(cut.clone()), through: range.through.replace(cut) };
-    shard.offer_range(tail);
-}
-
-fn look_for_cut(client: Rc<client::Client>, prefix: Rc<str>, left: KeyRange) -> Cutting {
-    let found = Rc::new(RefCell::new(None));
-    let result = found.clone();
-    let task = tokio::task::spawn_local(async move {
-        match split::cut(&client, &prefix, &left).await {
-            Ok(cut) => *result.borrow_mut() = cut,
-            Err(error) => tracing::debug!(%error, "no cut was found; the range stays whole"),
-        }
-    });
-    Cutting { found, task }
 }
 
 #[cfg(test)]

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use ropeway_io::buf::{Arena, ArenaLayout};
 use ropeway_io::cores::{self, Receiver, Sender};
 use ropeway_io::file::Files;
+use ropeway_io::hash::Md5Lanes;
 use ropeway_io::probe;
 use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budget, BudgetError};
 use super::job::Remembered;
+use super::live::Piece;
 use super::preflight::{self, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
-use crate::entry::KeyRange;
+use super::trust::Trust;
 use crate::error::ExitCode;
 use crate::journal::RunEnd;
 use crate::report::tally::Published;
@@ -120,8 +122,21 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             remembered.sweep(&ready.open_target(remembered.run_tag())?, observer).await;
         }
         let shards = Shards::start(settings, &ready, budget, backend, &remembered)?;
-        let mut control = Control { settings, started, observer, shards, remembered, fatal: None, failures: 0 };
+        let mut control = Control {
+            settings,
+            started,
+            observer,
+            shards,
+            remembered,
+            fatal: None,
+            failures: 0,
+            direct_refused: false,
+        };
         let signal = control.watch(stop).await;
+        for side in ready.sides_with_opaque_etags() {
+            let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
+            control.observer.note(Note::Detail, &text);
+        }
         Ok(control.finish(signal, &ready).await)
     };
     block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
@@ -133,6 +148,7 @@ struct Shards {
     mailboxes: Vec<Sender<Message>>,
     published: Vec<Arc<Published>>,
     outstanding: Arc<Outstanding>,
+    trust: Arc<Trust>,
     told: mpsc::Receiver<Told>,
 }
 
@@ -155,9 +171,11 @@ impl Shards {
             dry_run: settings.dry_run,
             events: settings.events,
             workers: budget.workers,
+            list_threads: budget.list_threads,
         };
+        let trust = Arc::new(Trust::new(settings));
         // The first shard owns the whole key space; the others, being idle, ask it for their share.
-        let first = Work::Range(KeyRange::default(), Token::new(&outstanding));
+        let first = Work::Range(Piece::default(), Token::new(&outstanding));
         if mailboxes[0].try_send(Message::Work(0, first)).is_err() {
             unreachable!("an empty mailbox takes a message");
         }
@@ -167,6 +185,7 @@ impl Shards {
             let setup = ShardSetup {
                 id,
                 orders,
+                trust: trust.clone(),
                 published: published[id].clone(),
                 peers: mailboxes.clone(),
                 outstanding: outstanding.clone(),
@@ -177,7 +196,7 @@ impl Shards {
             let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
             threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
         }
-        Ok(Shards { threads, mailboxes, published, outstanding, told })
+        Ok(Shards { threads, mailboxes, published, outstanding, trust, told })
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {
@@ -214,7 +233,8 @@ impl ShardMaker<'_> {
         let (source, target) = self.ready.openers(self.remembered.run_tag());
         let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
-        let (budget, backend) = (self.budget, self.backend);
+        let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
+        let verify_etags = self.settings.verify_etags;
         let sizes = Sizes {
             multipart_threshold_bytes: self.settings.limits.multipart_threshold_bytes,
             part_bytes: self.settings.limits.part_bytes,
@@ -231,8 +251,10 @@ impl ShardMaker<'_> {
                 })?;
                 let kit = Kit {
                     shard: setup.id,
-                    files: Files::new(backend),
+                    files: Files::new(backend).with_direct_io(direct_io),
                     arena,
+                    lanes: Md5Lanes::new(),
+                    verify_etags,
                     source: source.open()?,
                     target: target.open()?,
                     sizes,
@@ -275,6 +297,8 @@ struct Control<'a> {
     remembered: Remembered,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
+    /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
+    direct_refused: bool,
 }
 
 impl Control<'_> {
@@ -321,6 +345,12 @@ impl Control<'_> {
                     self.fatal = Some((text, code));
                 }
             }
+            Told::DirectIoRefused(reason) => {
+                if !std::mem::replace(&mut self.direct_refused, true) {
+                    let text = format!("direct I/O is not used for some large files: {reason}");
+                    self.observer.note(Note::Detail, &text);
+                }
+            }
             Told::RangeFailed(error) => {
                 self.failures += 1;
                 let key = String::new();
@@ -349,6 +379,14 @@ impl Control<'_> {
             }
         }
         counts.settle();
+        if let Some(side) = self.shards.trust.may_have_gaps() {
+            self.failures += 1;
+            let error = format!(
+                "the {side} turned out not to list in key order after parts of it had been listed side by side, so keys may have \
+                 been missed; run the same command again with --list-threads 1"
+            );
+            self.observer.event(&Event::Failed { key: String::new(), error });
+        }
         counts.failed_objects += self.failures;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
         if whole && let Ok(target) = ready.open_target(self.remembered.run_tag()) {

@@ -4,11 +4,12 @@
 //! Everything here is touched by one thread. What crosses between shards are messages that carry work, and each piece of
 //! work that crosses holds a [`Token`]; the run is over when no token is left.
 //!
-//! An idle shard says [`Message::Hungry`] to all others, once. A busy one remembers who is hungry and gives, in this order,
-//! parts of a large object, the tail of the key range it is listing once that is cut off, or half
-//! of its waiting actions.
+//! An idle shard, or one with idle listers and nothing that it could share among them, says [`Message::Hungry`] to all
+//! others, once. A busy one remembers who is hungry and gives, in this order, parts of a large object, a key range that
+//! nobody lists yet, or half of its waiting actions. Of ranges it lists several at a time, and while a lister has nothing to
+//! do, here or at a hungry peer, the busiest of them is cut.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -20,17 +21,19 @@ use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use super::live::{self, Live, Piece};
 use super::range;
-use crate::entry::{Action, KeyRange};
+use super::trust::Trust;
+use crate::entry::{Action, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
 use crate::settings::Events;
-use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Unproven};
+use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
 pub(super) enum Message {
-    /// The shard of this number has nothing to do.
+    /// The shard of this number has nothing to do, or too little.
     Hungry(usize),
     /// Work to be done here, from the shard of this number.
     Work(usize, Work),
@@ -45,7 +48,7 @@ pub(super) enum Message {
 /// Work that can go from one shard to another.
 pub(super) enum Work {
     /// A part of the key space, to be listed, compared and synced.
-    Range(KeyRange, Token),
+    Range(Piece, Token),
     /// Actions of somebody else's range.
     Actions(VecDeque<Action>, Token),
     /// Parts of somebody else's large object.
@@ -101,6 +104,8 @@ pub(super) enum Told {
         /// Objects that failed by it, of which only the first is named.
         objects: u64,
     },
+    /// Direct I/O was refused to a large file, for this reason.
+    DirectIoRefused(String),
     /// A listing ended before its end, so that a part of the key space was not looked at.
     RangeFailed(String),
 }
@@ -112,6 +117,8 @@ pub(super) struct Orders {
     pub(super) dry_run: bool,
     pub(super) events: Events,
     pub(super) workers: usize,
+    /// Ranges listed at a time, over all shards.
+    pub(super) list_threads: usize,
 }
 
 /// One core's share of the run.
@@ -120,20 +127,28 @@ pub(super) struct Shard {
     pub(super) kit: Rc<Kit>,
     pub(super) orders: Orders,
     pub(super) sides: range::Sides,
+    pub(super) trust: Arc<Trust>,
     pub(super) tally: Tally,
     published: Arc<Published>,
     peers: Vec<Sender<Message>>,
     outstanding: Arc<Outstanding>,
     told: mpsc::Sender<Told>,
     queue: RefCell<VecDeque<Queued>>,
-    /// Told when the queue has become longer, shorter, or closed.
+    /// Told when the queue has become longer, or closed.
     queue_changed: Notify,
+    /// Told when the queue has become shorter, or closed.
+    queue_has_room: Notify,
     closed: Cell<bool>,
-    /// Whether a range is being listed here.
-    listing: Cell<bool>,
-    /// Somebody asked since the range was last cut: whatever else was given, a tail keeps a shard busy for longer.
+    /// The ranges being listed here.
+    live: RefCell<Vec<Rc<Live>>>,
+    listers_idle: Cell<usize>,
+    /// Somebody asked since a range was last cut: whatever else was given, a tail keeps a shard busy for longer.
     cut_wanted: Cell<bool>,
-    ranges_waiting: RefCell<VecDeque<(KeyRange, Token)>>,
+    /// Pieces that cutters are looking for.
+    pieces_coming: Cell<usize>,
+    /// Told when there may be something to cut.
+    cut_news: Notify,
+    ranges_waiting: RefCell<VecDeque<(Piece, Token)>>,
     range_arrived: Notify,
     /// Part jobs of other shards under way here.
     helping: Cell<usize>,
@@ -154,6 +169,7 @@ struct Queued {
 pub(super) struct ShardSetup {
     pub(super) id: usize,
     pub(super) orders: Orders,
+    pub(super) trust: Arc<Trust>,
     pub(super) published: Arc<Published>,
     pub(super) peers: Vec<Sender<Message>>,
     pub(super) outstanding: Arc<Outstanding>,
@@ -166,6 +182,9 @@ const QUEUE_PER_WORKER: usize = 8;
 
 /// Actions given to an idle shard at a time.
 const ACTIONS_GIVEN_MAX: usize = 64;
+
+/// Ranges of a shard that are being cut at a time: while one answers slowly, the next busiest is not left to wait.
+const CUTTERS: usize = 4;
 
 /// Part jobs of others that a shard carries at a time: one under way and one to follow it.
 const HELPING_MAX: usize = 2;
@@ -189,7 +208,12 @@ pub(super) async fn run(setup: ShardSetup, kit: Kit, sides: range::Sides, mut ma
     for _ in 0..shard.orders.workers {
         tasks.spawn_local(shard.clone().work());
     }
-    tasks.spawn_local(range::list_ranges(shard.clone()));
+    for _ in 0..shard.listers_of(shard.id) {
+        tasks.spawn_local(range::list_ranges(shard.clone()));
+    }
+    for _ in 0..CUTTERS {
+        tasks.spawn_local(shard.clone().cut_ranges());
+    }
     let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
     loop {
         tokio::select! {
@@ -222,13 +246,14 @@ fn pass_on_panic(ended: Result<(), JoinError>) {
 
 impl Shard {
     fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
-        let ShardSetup { id, orders, published, peers, outstanding, told } = setup;
+        let ShardSetup { id, orders, trust, published, peers, outstanding, told } = setup;
         let shards = peers.len();
         Shard {
             id,
             kit: Rc::new(kit),
             orders,
             sides,
+            trust,
             tally: Tally::default(),
             published,
             peers,
@@ -236,9 +261,13 @@ impl Shard {
             told,
             queue: RefCell::default(),
             queue_changed: Notify::new(),
+            queue_has_room: Notify::new(),
             closed: Cell::new(false),
-            listing: Cell::new(false),
+            live: RefCell::default(),
+            listers_idle: Cell::new(0),
             cut_wanted: Cell::new(false),
+            pieces_coming: Cell::new(0),
+            cut_news: Notify::new(),
             ranges_waiting: RefCell::default(),
             range_arrived: Notify::new(),
             helping: Cell::new(0),
@@ -256,8 +285,9 @@ impl Shard {
                     hungry.push_back(peer);
                 }
                 drop(hungry);
-                self.cut_wanted.set(true);
+                self.cut_wanted.set(self.listers_of(peer) > 0);
                 self.share();
+                self.cut_news.notify_one();
             }
             Message::Work(from, work) => {
                 tracing::debug!(shard = self.id, from, work = %work, "took over work");
@@ -278,7 +308,7 @@ impl Shard {
 
     fn accept(self: &Rc<Self>, work: Work, tasks: &mut JoinSet<()>) {
         match work {
-            Work::Range(range, token) => self.own_range(range, token),
+            Work::Range(piece, token) => self.own_range(piece, token),
             Work::Actions(actions, token) => {
                 let token = Rc::new(token);
                 let queued = actions.into_iter().map(|action| Queued { action, token: token.clone() });
@@ -301,41 +331,99 @@ impl Shard {
         }
     }
 
-    fn own_range(&self, range: KeyRange, token: Token) {
-        self.ranges_waiting.borrow_mut().push_back((range, token));
+    fn own_range(&self, piece: Piece, token: Token) {
+        self.ranges_waiting.borrow_mut().push_back((piece, token));
         self.range_arrived.notify_one();
     }
 
-    /// The next range to list, or None at the end of the run.
-    pub(super) async fn next_range(&self) -> Option<(KeyRange, Token)> {
+    /// The next range to list, or None at the end of the run. It is under way until [`Shard::ended`].
+    pub(super) async fn next_range(&self) -> Option<(Rc<Live>, Token)> {
         loop {
             if self.closed.get() {
                 return None;
             }
-            if let Some(range) = self.ranges_waiting.borrow_mut().pop_front() {
-                return Some(range);
+            if let Some((piece, token)) = self.ranges_waiting.borrow_mut().pop_front() {
+                let live = Rc::new(Live::new(piece));
+                self.live.borrow_mut().push(live.clone());
+                return Some((live, token));
             }
             self.ask_if_idle();
+            self.listers_idle.set(self.listers_idle.get() + 1);
+            self.cut_news.notify_one();
             self.range_arrived.notified().await;
+            self.listers_idle.set(self.listers_idle.get() - 1);
         }
     }
 
-    /// Says whether a range is being listed here.
-    pub(super) fn set_listing(&self, listing: bool) {
-        self.listing.set(listing);
-        self.ask_if_idle();
+    /// A range is no longer listed here.
+    pub(super) fn ended(&self, range: &Rc<Live>) {
+        range.ended();
+        self.live.borrow_mut().retain(|live| !Rc::ptr_eq(live, range));
     }
 
-    /// Whether the range under way should be cut, so that its tail can be given away. Asked between two pages.
-    pub(super) fn wants_cut(&self) -> bool {
-        let wanted = self.cut_wanted.replace(false) || !self.hungry.borrow().is_empty();
-        wanted && self.ranges_waiting.borrow().is_empty()
+    /// The ranges being listed here.
+    pub(super) fn live(&self) -> Ref<'_, Vec<Rc<Live>>> {
+        self.live.borrow()
+    }
+
+    /// One of the two sides.
+    pub(super) fn side(&self, side: SideName) -> &Side {
+        match side {
+            SideName::Source => &self.kit.source,
+            SideName::Target => &self.kit.target,
+        }
+    }
+
+    /// How many ranges a shard may list at a time; none, if there are more shards than ranges.
+    fn listers_of(&self, shard: usize) -> usize {
+        let (all, shards) = (self.orders.list_threads, self.peers.len());
+        all / shards + usize::from(shard < all % shards)
+    }
+
+    /// How many ranges more could be listed, here and by hungry peers, than there are or soon will be.
+    pub(super) fn pieces_wanted(&self) -> usize {
+        if self.closed.get() || !self.trust.may_cut() {
+            return 0;
+        }
+        let peers = self.hungry.borrow().iter().filter(|peer| self.listers_of(**peer) > 0).count();
+        let wanted = self.listers_idle.get() + peers.max(usize::from(self.cut_wanted.get()));
+        wanted.saturating_sub(self.ranges_waiting.borrow().len() + self.pieces_coming.get())
+    }
+
+    /// A range has come further, which may have made it worth cutting.
+    pub(super) fn range_has_news(&self) {
+        if self.pieces_wanted() > 0 {
+            self.cut_news.notify_one();
+        }
+    }
+
+    /// A cutter: as long as there are listers with nothing to do, it takes their share from the busiest range.
+    async fn cut_ranges(self: Rc<Self>) {
+        while !self.closed.get() {
+            let wanted = self.pieces_wanted();
+            let search = if wanted > 0 { live::choose(&self, wanted) } else { None };
+            let Some(search) = search else {
+                if self.listers_idle.get() > 0 && self.pieces_coming.get() == 0 {
+                    // What is listed here is not worth cutting, and elsewhere something may be.
+                    self.ask_if(true);
+                }
+                self.cut_news.notified().await;
+                continue;
+            };
+            let wanted = search.wanted();
+            self.pieces_coming.set(self.pieces_coming.get() + wanted);
+            let pieces = search.cut(&self).await;
+            self.pieces_coming.set(self.pieces_coming.get() - wanted);
+            for piece in pieces {
+                self.offer_range(piece);
+            }
+        }
     }
 
     /// Adds an action, waiting while enough others wait. Gives it up when the run is ending.
     pub(super) async fn enqueue(&self, action: Action, token: &Rc<Token>) {
         while self.queue.borrow().len() >= QUEUE_PER_WORKER * self.orders.workers && !self.closed.get() {
-            self.queue_changed.notified().await;
+            self.queue_has_room.notified().await;
         }
         if !self.closed.get() {
             self.queue.borrow_mut().push_back(Queued { action, token: token.clone() });
@@ -354,7 +442,7 @@ impl Shard {
             let queued = self.queue.borrow_mut().pop_front();
             match queued {
                 Some(queued) => {
-                    self.queue_changed.notify_one();
+                    self.queue_has_room.notify_one();
                     return Some(queued);
                 }
                 None => {
@@ -418,29 +506,33 @@ impl Shard {
         add(&self.tally.transferred_objects, 1);
         add(&self.tally.transferred_bytes, receipt.size_bytes);
         let key = || action.entry.key.to_string();
-        let verified_by = match receipt.proof {
-            Proof::Checksum => {
-                add(&self.tally.verified_checksum, 1);
-                Some("checksum")
-            }
-            Proof::ETag => {
-                add(&self.tally.verified_etag, 1);
-                Some("etag")
-            }
-            Proof::None(Unproven::Local) => None,
-            Proof::None(reason) => {
+        match receipt.proof {
+            Proof::Checksum => self.verified(1, 0),
+            Proof::ETag => self.verified(0, 1),
+            Proof::ChecksumAndETag => self.verified(1, 1),
+            Proof::None(Unproven::Local) => {}
+            // As the person wants it: counted, and no warning.
+            Proof::None(Unproven::TurnedOff) => add(&self.tally.unverified, 1),
+            Proof::None(reason @ (Unproven::NoChecksum | Unproven::PartSizeUnknown)) => {
                 add(&self.tally.unverified, 1);
                 add(&self.tally.warnings, 1);
                 let reason = format!("copied, but not verified: {}", reason.reason());
                 self.event(Event::Warned { key: key(), reason }).await;
-                None
             }
-        };
+        }
         if self.orders.events.transferred {
             let crc64nvme = receipt.crc64nvme.map(|crc| ropeway_s3proto::checksum::Crc64Nvme(crc).to_base64());
+            let verified_by = receipt.proof.names();
             let (size_bytes, reason, etag) = (receipt.size_bytes, action.reason.word(), receipt.etag);
             self.event(Event::Transferred { key: key(), size_bytes, reason, verified_by, crc64nvme, etag }).await;
         }
+    }
+
+    /// Counts an object that was verified, by the one, the other or both.
+    fn verified(&self, by_checksum: u64, by_etag: u64) {
+        add(&self.tally.verified, 1);
+        add(&self.tally.verified_checksum, by_checksum);
+        add(&self.tally.verified_etag, by_etag);
     }
 
     /// Tells the observer, in batches.
@@ -453,6 +545,12 @@ impl Shard {
         if full {
             self.flush_events().await;
         }
+    }
+
+    /// Something that the person should know, for which this key is an example.
+    pub(super) async fn warn(&self, key: &[u8], reason: String) {
+        add(&self.tally.warnings, 1);
+        self.event(Event::Warned { key: String::from_utf8_lossy(key).into_owned(), reason }).await;
     }
 
     /// Tells the control thread at once.
@@ -482,6 +580,9 @@ impl Shard {
             add(&self.tally.warnings, 1);
             self.event(Event::Warned { key, reason }).await;
         }
+        if let Some(reason) = self.kit.files.take_direct_refusal() {
+            self.tell(Told::DirectIoRefused(reason)).await;
+        }
         self.flush_events().await;
     }
 
@@ -495,14 +596,21 @@ impl Shard {
         self.queue.borrow_mut().clear();
         self.ranges_waiting.borrow_mut().clear();
         self.queue_changed.notify_waiters();
+        self.queue_has_room.notify_waiters();
+        self.cut_news.notify_waiters();
         self.range_arrived.notify_waiters();
-        self.range_arrived.notify_one();
     }
 
-    /// Asks the others for work when there is none here: each of them once, until it has answered.
+    /// Asks the others for work when there is none here.
     fn ask_if_idle(&self) {
-        let idle = self.queue.borrow().is_empty()
-            && !self.listing.get()
+        self.ask_if(self.live.borrow().is_empty());
+    }
+
+    /// Asks the others for work if there is nothing to carry out here, and nothing to be shared of what is listed: each of
+    /// them once, until it has answered.
+    fn ask_if(&self, nothing_to_share: bool) {
+        let idle = nothing_to_share
+            && self.queue.borrow().is_empty()
             && self.ranges_waiting.borrow().is_empty()
             && self.helping.get() < HELPING_MAX
             && !self.closed.get();
@@ -519,28 +627,35 @@ impl Shard {
 
     /// Gives work to those who have none, as long as there is some to spare.
     fn share(&self) {
+        // Who has waited longest is served first, unless what there is to spare is nothing for it.
+        let mut index = 0;
         while !self.closed.get() {
-            // Who has waited longest is served first.
-            let Some(peer) = self.hungry.borrow_mut().pop_front() else { return };
-            match self.spare_work() {
-                Some(work) => self.send(peer, Message::Work(self.id, work)),
-                None => return self.hungry.borrow_mut().push_front(peer),
+            let Some(peer) = self.hungry.borrow().get(index).copied() else { return };
+            match self.spare_work(peer) {
+                Some(work) => {
+                    self.hungry.borrow_mut().remove(index);
+                    self.send(peer, Message::Work(self.id, work));
+                }
+                None => index += 1,
             }
         }
     }
 
-    /// Offers the tail of the live range to the next shard that has nothing to do, which may turn out to be this one.
-    pub(super) fn offer_range(&self, range: KeyRange) {
-        self.own_range(range, Token::new(&self.outstanding));
+    /// Offers the tail of a live range to the next lister that has nothing to do, here or elsewhere.
+    pub(super) fn offer_range(&self, piece: Piece) {
+        self.cut_wanted.set(false);
+        self.own_range(piece, Token::new(&self.outstanding));
         self.share();
     }
 
-    fn spare_work(&self) -> Option<Work> {
+    fn spare_work(&self, peer: usize) -> Option<Work> {
         if let Some(job) = self.kit.board.give() {
             return Some(Work::Parts(job, Token::new(&self.outstanding)));
         }
-        if let Some((range, token)) = self.ranges_waiting.borrow_mut().pop_back() {
-            return Some(Work::Range(range, token));
+        if self.listers_of(peer) > 0
+            && let Some((piece, token)) = self.ranges_waiting.borrow_mut().pop_back()
+        {
+            return Some(Work::Range(piece, token));
         }
         let mut queue = self.queue.borrow_mut();
         let number = (queue.len() / 2).min(ACTIONS_GIVEN_MAX);
@@ -551,7 +666,7 @@ impl Shard {
         let token = Token::new(&self.outstanding);
         let kept = queue.len() - number;
         let actions = queue.split_off(kept).into_iter().map(|queued| queued.action).collect();
-        self.queue_changed.notify_one();
+        self.queue_has_room.notify_waiters();
         Some(Work::Actions(actions, token))
     }
 

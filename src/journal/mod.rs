@@ -130,8 +130,12 @@ pub enum SavedProof {
     Checksum,
     /// The ETag.
     ETag,
-    /// Nothing.
+    /// Both of them.
+    ChecksumAndETag,
+    /// Nothing: the service gave nothing to compare with.
     None,
+    /// Nothing: there was an ETag alone, and the person did not want ETags compared.
+    TurnedOff,
 }
 
 /// Why a job's journal is not there for a run.

@@ -123,6 +123,8 @@ fn part(row: &Row<'_>) -> rusqlite::Result<SavedPart> {
         md5: row.get(3)?,
         etag: row.get(4)?,
         proof: match row.get::<_, i32>(5)? {
+            4 => SavedProof::TurnedOff,
+            3 => SavedProof::ChecksumAndETag,
             2 => SavedProof::Checksum,
             1 => SavedProof::ETag,
             _ => SavedProof::None,

@@ -21,7 +21,7 @@ const VERSION: i32 = 1;
 /// * `transfer`: unfinished large objects. Of an upload `token` is set, and `upload_id` as soon as the service has answered; of a
 ///   file `temporary` is, its path beneath the target directory. `modified_ns`, `inode` and `etag` are the source's.
 /// * `part`: parts of those that were proven. `crc64` is the CRC64NVME, its bits as a signed number; `proof` is 0 for nothing,
-///   1 for the ETag, 2 for the checksum.
+///   1 for the ETag, 2 for the checksum, 3 for both, 4 for nothing because ETags were not to be compared.
 const TABLES: &str = "
 CREATE TABLE job (source TEXT NOT NULL, target TEXT NOT NULL);
 CREATE TABLE run (tag INTEGER PRIMARY KEY, process INTEGER NOT NULL, began_ms INTEGER NOT NULL);

@@ -25,6 +25,11 @@ fn source() -> SourceIdentity {
     SourceIdentity { size_bytes: 20 << 20, modified_ns: -5, inode: u64::MAX, etag: Some("e-2".to_owned()) }
 }
 
+const PROOFS: [SavedProof; 5] = {
+    use SavedProof::{Checksum, ChecksumAndETag, ETag, None, TurnedOff};
+    [Checksum, ETag, ChecksumAndETag, None, TurnedOff]
+};
+
 fn part(number: u32) -> SavedPart {
     SavedPart {
         number,
@@ -32,7 +37,7 @@ fn part(number: u32) -> SavedPart {
         crc64: u64::MAX - u64::from(number),
         md5: number.is_multiple_of(2).then_some([number as u8; 16]),
         etag: Some(format!("etag-{number}")),
-        proof: [SavedProof::Checksum, SavedProof::ETag, SavedProof::None][number as usize % 3],
+        proof: PROOFS[number as usize % PROOFS.len()],
     }
 }
 

@@ -184,6 +184,8 @@ fn insert_part(change: &Transaction<'_>, id: i64, part: &SavedPart) -> rusqlite:
         SavedProof::None => 0,
         SavedProof::ETag => 1,
         SavedProof::Checksum => 2,
+        SavedProof::ChecksumAndETag => 3,
+        SavedProof::TurnedOff => 4,
     };
     let sql = "INSERT OR REPLACE INTO part VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let (size_bytes, crc64, md5) =

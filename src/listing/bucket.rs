@@ -26,6 +26,8 @@ pub struct BucketListing {
     fetch: Option<Fetch>,
     range: KeyRange,
     tokens: Tokens,
+    /// Pages without a key since the last one with any.
+    empty_pages: u32,
 }
 
 /// Notices tokens that go round in a circle, of whatever length, by remembering one of them: each that is remembered is
@@ -58,11 +60,11 @@ impl BucketListing {
     pub(super) fn new(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange) -> BucketListing {
         let after = range.after.as_deref().map(|key| [prefix.as_bytes(), key].concat());
         let fetch = Some(fetch(&client, &prefix, after, None));
-        BucketListing { client, prefix, fetch, range: range.clone(), tokens: Tokens::default() }
+        BucketListing { client, prefix, fetch, range: range.clone(), tokens: Tokens::default(), empty_pages: 0 }
     }
 
-    /// Gives up what is behind `key`: another shard has taken it.
-    pub fn end_at(&mut self, key: &[u8]) {
+    /// Gives up what is behind `key`: another lister has taken it.
+    pub(super) fn end_at(&mut self, key: &[u8]) {
         self.range.through = Some(key.into());
     }
 
@@ -77,6 +79,12 @@ impl BucketListing {
         if let Some(token) = next.filter(|_| !past_end) {
             if self.tokens.repeats(&token) {
                 return Err(Error::Protocol(format!("the listing repeats itself: two pages ended with `{token}`")));
+            }
+            self.empty_pages = if page.rows.is_empty() { self.empty_pages + 1 } else { 0 };
+            if self.empty_pages == EMPTY_PAGES_MAX {
+                return Err(Error::Protocol(format!(
+                    "the listing does not end: {EMPTY_PAGES_MAX} pages in a row held no key, and each named a next one"
+                )));
             }
             self.fetch = Some(self::fetch(&self.client, &self.prefix, None, Some(token)));
         }
@@ -114,6 +122,10 @@ fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: O
 
 /// The most that S3 puts on a page.
 const PAGE_KEYS: u32 = 1_000;
+
+/// Services skip over what was deleted in steps of a page or so, and some thousand versions of one key make a few empty
+/// pages. With a token that is new each time, nothing else would tell that the listing goes nowhere.
+const EMPTY_PAGES_MAX: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {

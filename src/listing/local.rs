@@ -17,12 +17,20 @@ pub struct LocalListing {
 
 impl LocalListing {
     pub(super) fn new(side: SideName, root: &Root, range: &KeyRange) -> std::io::Result<LocalListing> {
-        let walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: side == SideName::Source })?;
+        let mut walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: side == SideName::Source })?;
+        if let Some(through) = &range.through {
+            walk.end_at(through);
+        }
         Ok(LocalListing { walk, ended: false })
     }
 
-    /// A key that cuts what is left about in half, if there is much left.
-    pub fn split_key(&self) -> Option<Vec<u8>> {
+    /// Gives up what is behind `key`: another lister has taken it.
+    pub(super) fn end_at(&mut self, key: &[u8]) {
+        self.walk.end_at(key);
+    }
+
+    /// A key that cuts what is left about in half, if it is worth cutting.
+    pub(super) fn split_key(&mut self) -> Option<Vec<u8>> {
         if self.ended { None } else { self.walk.split_key() }
     }
 

@@ -1,8 +1,10 @@
 //! Streams of entries in raw byte order of their relative keys, page by page, from a directory or a bucket. Memory does not
-//! grow with the number of entries: a listing holds the page it is making and no more.
+//! grow with the number of entries: a listing holds the page it is making and no more. One that is known not to come in
+//! order is put in order on disk first.
 
 mod bucket;
 mod local;
+pub mod sort;
 pub mod split;
 
 use std::rc::Rc;
@@ -14,6 +16,7 @@ use crate::entry::{KeyRange, Page, SideName};
 
 pub use bucket::BucketListing;
 pub use local::LocalListing;
+pub use sort::{SortedListing, Trail};
 
 /// One side's listing of a key range.
 pub enum Listing {
@@ -21,6 +24,8 @@ pub enum Listing {
     Local(LocalListing),
     /// A prefix of a bucket.
     Bucket(BucketListing),
+    /// A prefix of a bucket whose service does not list in order.
+    Sorted(Box<SortedListing>),
     /// A single entry, named by the person.
     One(Option<Page>),
 }
@@ -37,6 +42,9 @@ pub enum Error {
     /// A page contradicts the one before it.
     #[error("{0}")]
     Protocol(String),
+    /// What came out of order could not be put in order.
+    #[error("{0}")]
+    Sort(#[from] sort::SortError),
 }
 
 /// An entry that cannot be transferred, found while listing; the listing goes on.
@@ -69,6 +77,12 @@ impl Listing {
         Listing::Bucket(BucketListing::new(client, prefix, range))
     }
 
+    /// The listing of a prefix whose service does not list in order. `seen` is what was taken of it before that was found
+    /// out.
+    pub fn sorted(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange, seen: Trail) -> Result<Listing, Error> {
+        Ok(Listing::Sorted(Box::new(SortedListing::new(client, prefix, range, seen)?)))
+    }
+
     /// The next page, or None at the end. A page may be empty. Problems are added to `problems`.
     pub async fn next(&mut self, problems: &mut Vec<Problem>) -> Result<Option<Page>, Error> {
         match self {
@@ -78,7 +92,36 @@ impl Listing {
                 Ok(listing.next(problems))
             }
             Listing::Bucket(listing) => listing.next().await,
+            Listing::Sorted(listing) => listing.next().await,
             Listing::One(page) => Ok(page.take()),
         }
     }
+
+    /// Gives up what is behind `key`, which has not been listed yet: another lister has taken it.
+    pub fn end_at(&mut self, key: &[u8]) {
+        match self {
+            Listing::Local(listing) => listing.end_at(key),
+            Listing::Bucket(listing) => listing.end_at(key),
+            // These are never cut: where they end is known from the start.
+            Listing::Sorted(_) | Listing::One(_) => {}
+        }
+    }
+
+    /// A key that cuts what is left of a directory about in half, if it is worth cutting.
+    pub fn split_key(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Listing::Local(listing) => listing.split_key(),
+            Listing::Bucket(_) | Listing::Sorted(_) | Listing::One(_) => None,
+        }
+    }
+}
+
+/// The first key of a page that holds U+FFFD, which services put where they could not decode a name. Two names may have
+/// become one, and neither can be asked for.
+pub fn lossy_key(page: &Page) -> Option<&[u8]> {
+    const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+    // The byte is rare, and looking for it costs next to nothing.
+    let somewhere = page.text.contains(&REPLACEMENT[0]);
+    let holds = |key: &&[u8]| key.windows(REPLACEMENT.len()).any(|window| window == REPLACEMENT);
+    somewhere.then(|| (0..page.rows.len()).map(|row| page.entry(row).key).find(holds)).flatten()
 }

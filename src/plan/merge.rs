@@ -42,6 +42,13 @@ struct Cursor {
 }
 
 impl Merge {
+    /// A walk over what is behind a key: a listing that shows it, or one before it, is out of order.
+    pub fn behind(after: Option<&[u8]>) -> Merge {
+        let cursor =
+            || Cursor { previous: after.unwrap_or_default().to_vec(), started: after.is_some(), ..Cursor::default() };
+        Merge { source: cursor(), target: cursor() }
+    }
+
     /// Gives the next page of a side.
     pub fn feed(&mut self, side: SideName, page: Page) {
         self.cursor(side).feed(page);
@@ -198,6 +205,16 @@ mod tests {
                 let said = walk(&[], &keys(bad), page_rows);
                 assert_eq!(said.last().unwrap().0, '!', "{bad:?} at the target");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_from_before_the_start_is_out_of_order() {
+        for (key, in_order) in [(&b"a"[..], false), (b"b", false), (b"c", true)] {
+            let mut merge = Merge::behind(Some(b"b"));
+            merge.feed(SideName::Source, page(&[key]));
+            merge.finish(SideName::Target);
+            assert_eq!(matches!(merge.step(), Step::SourceOnly(_)), in_order);
         }
     }
 }

@@ -29,8 +29,8 @@ pub enum Event {
         size_bytes: u64,
         /// `absent`, `size` or `newer`.
         reason: &'static str,
-        /// `checksum`, `etag`, or null where nothing could be compared.
-        verified_by: Option<&'static str>,
+        /// `checksum`, `etag`, both, or nothing where nothing could be compared.
+        verified_by: &'static [&'static str],
         /// CRC64NVME of the content as it passed, as S3 writes it.
         crc64nvme: Option<String>,
         /// The ETag that the target gave it.

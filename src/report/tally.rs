@@ -71,11 +71,13 @@ tally! {
     kept_objects,
     /// Objects left alone because the target has them already.
     skipped_objects,
+    /// Transferred objects that were proven, by a checksum, an ETag or both.
+    verified,
     /// Transferred objects proven by a checksum that the service computed too.
     verified_checksum,
     /// Transferred objects proven by an ETag that is the MD5 of their bytes or parts.
     verified_etag,
-    /// Transferred objects whose service offered nothing to compare with; each is a warning.
+    /// Transferred objects for which nothing could be compared; each is a warning, unless comparing was turned off.
     unverified,
     /// Objects that failed.
     failed_objects,

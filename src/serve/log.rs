@@ -6,63 +6,43 @@
 
 use std::fmt::Arguments;
 use std::fs::File;
-use std::future::Future;
 use std::io::Write;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::Service;
-use s3s::service::S3Service;
+use hyper::{Method, StatusCode, Uri};
 
 use super::ServeError;
 
-/// The service, with its requests written down if that was asked for.
-#[derive(Clone)]
-pub(super) struct Logged {
-    service: S3Service,
-    log: Option<Arc<Log>>,
-}
-
-struct Log {
+/// The file, and how many requests it has seen.
+pub(super) struct Log {
     file: File,
     count: AtomicU64,
 }
 
-impl Logged {
-    pub(super) fn new(service: S3Service, path: Option<&Path>) -> Result<Logged, ServeError> {
-        let open = |path: &Path| match File::options().append(true).create(true).open(path) {
-            Ok(file) => Ok(Arc::new(Log { file, count: AtomicU64::new(0) })),
-            Err(source) => Err(ServeError::RequestLog { path: path.to_owned(), source }),
-        };
-        Ok(Logged { service, log: path.map(open).transpose()? })
-    }
-}
-
-impl Service<Request<Incoming>> for Logged {
-    type Response = <S3Service as Service<Request<Incoming>>>::Response;
-    type Error = <S3Service as Service<Request<Incoming>>>::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Some(log) = self.log.clone() else { return Service::call(&self.service, request) };
-        let number = log.count.fetch_add(1, Ordering::Relaxed);
-        log.line(format_args!("{number} begin {} {}\n", request.method(), without_signature(request.uri())));
-        let answer = Service::call(&self.service, request);
-        Box::pin(async move {
-            let answer = answer.await;
-            if let Ok(answer) = &answer {
-                log.line(format_args!("{number} end {}\n", answer.status().as_u16()));
-            }
-            answer
-        })
-    }
+/// A request that has begun.
+pub(super) struct Entry {
+    log: Arc<Log>,
+    number: u64,
 }
 
 impl Log {
+    /// Appends to the file at `path`.
+    pub(super) fn open(path: &Path) -> Result<Log, ServeError> {
+        match File::options().append(true).create(true).open(path) {
+            Ok(file) => Ok(Log { file, count: AtomicU64::new(0) }),
+            Err(source) => Err(ServeError::RequestLog { path: path.to_owned(), source }),
+        }
+    }
+
+    /// A request has come.
+    pub(super) fn begin(self: &Arc<Log>, method: &Method, uri: &Uri) -> Entry {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        self.line(format_args!("{number} begin {method} {}\n", without_signature(uri)));
+        Entry { log: self.clone(), number }
+    }
+
     /// One write appends one line, whatever other threads write.
     fn line(&self, line: Arguments<'_>) {
         if let Err(error) = (&self.file).write_all(line.to_string().as_bytes()) {
@@ -71,8 +51,15 @@ impl Log {
     }
 }
 
+impl Entry {
+    /// It has been carried out.
+    pub(super) fn end(self, status: StatusCode) {
+        self.log.line(format_args!("{} end {}\n", self.number, status.as_u16()));
+    }
+}
+
 /// Path and query; a presigned request carries its signature there.
-fn without_signature(uri: &hyper::Uri) -> String {
+fn without_signature(uri: &Uri) -> String {
     let query = uri.query().unwrap_or_default();
     let plain: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("X-Amz-")).collect();
     if plain.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), plain.join("&")) }

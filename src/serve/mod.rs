@@ -19,6 +19,7 @@
 
 mod checksums;
 mod conditions;
+mod front;
 mod listing;
 mod log;
 mod multipart;
@@ -26,14 +27,16 @@ mod receive;
 mod s3;
 mod spelling;
 mod store;
+mod synthetic;
 #[cfg(test)]
 mod tests;
 mod view;
 
+use front::Front;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use log::Logged;
+use log::Log;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -45,6 +48,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 use store::Store;
+pub use synthetic::Synthetic;
 use tokio::runtime;
 use tokio::sync::watch;
 
@@ -74,6 +78,10 @@ pub struct ServeSettings {
     pub threads: usize,
     /// A file to which each request is written when it comes and when it is answered.
     pub request_log: Option<PathBuf>,
+    /// How long every request waits before it is looked at, as if the service were far away.
+    pub latency: Duration,
+    /// Listings are made up, of so many keys of a shape, for measuring clients. Other requests find what is stored.
+    pub synthetic: Option<Synthetic>,
 }
 
 impl ServeSettings {
@@ -88,6 +96,8 @@ impl ServeSettings {
             create_buckets: true,
             threads: 2,
             request_log: None,
+            latency: Duration::ZERO,
+            synthetic: None,
         }
     }
 }
@@ -166,7 +176,12 @@ impl Server {
     /// [`ServeError`]: the address cannot be had, the storage cannot be opened, threads cannot be started.
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
         let store = Store::open(&settings.storage)?;
-        let service = Logged::new(service(Arc::new(store), &settings), settings.request_log.as_deref())?;
+        let service = Front {
+            log: settings.request_log.as_deref().map(Log::open).transpose()?.map(Arc::new),
+            service: service(Arc::new(store), &settings),
+            latency: settings.latency,
+            synthetic: settings.synthetic.map(Arc::new),
+        };
         let listen = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },
             _ => ServeError::Listen { address: settings.listen, source },
@@ -280,7 +295,7 @@ fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
 }
 
 /// Accepts connections until told to stop, then waits for those that are still answering.
-async fn accept(listener: TcpListener, service: Logged, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, service: Front, mut stopped: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {

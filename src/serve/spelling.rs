@@ -64,7 +64,7 @@ pub(super) fn check_tags(tags: Vec<(String, String)>) -> S3Result<Vec<(String, S
     Ok(tags)
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

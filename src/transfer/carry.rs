@@ -9,17 +9,17 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ropeway_io::hash::{Md5, combine, md5};
+use ropeway_io::hash::combine;
 use ropeway_s3proto::checksum::Crc64Nvme;
 use tokio::sync::{Notify, mpsc};
 
 use super::large::{Attached, Destination, PartDone};
 use super::part::{self, Part};
 use super::resume::recall_part;
-use super::side::{Acknowledged, write_failed};
-use super::verify::{self, Proof, Unproven};
+use super::side::{ReadStretch, acknowledge, write_failed};
+use super::verify::{self, finished};
 use super::{Error, Kit, Side};
-use crate::client::{Checks, Failure, RequestBody, UploadProof, Uploaded};
+use crate::client::{Checks, Failure, RequestBody};
 
 /// One part: read, hashed, written, proven.
 pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<PartDone, Error> {
@@ -42,48 +42,69 @@ pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -
 
 /// A part that fits one buffer.
 async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
+    let large = &attached.large;
     let buffer = kit.arena.lease(part.size_bytes() as usize).await;
-    let (buffer, crc) = attached.source.read(kit, part.range.clone(), buffer).await?;
-    let md5 = attached.large.part_md5.then(|| md5(buffer.filled()));
-    if let Some(turnstile) = &attached.in_order {
-        turnstile.pass(part.range.clone(), buffer.filled()).await;
-    }
-    let acknowledged = match (&attached.large.target, &kit.target) {
+    let with_md5 = large.part_md5 || kit.target_wants_md5();
+    let read = attached.source.read(kit, part.range.clone(), buffer, with_md5).await?;
+    let crc = read.crc;
+    let (md5, acknowledged) = match (&large.target, &kit.target) {
         (Destination::Upload { key, upload_id }, Side::Bucket(side)) => {
-            let content = buffer.freeze();
-            let sent = side.send_proven(&content, crc, async |client, checks| {
+            let mut md5 = read.freeze();
+            let content = md5.content.clone();
+            if let Some(turnstile) = &attached.in_order {
+                turnstile.pass(part.range.clone(), content.clone()).await;
+            }
+            let sent = side.send_proven(kit, &mut md5, crc, async |client, checks| {
                 client.upload_part(key, upload_id, part.number, checks, content.clone()).await
             });
-            Some(sent.await?)
+            let acknowledged = Some(sent.await?);
+            let digest = if large.part_md5 { Some(md5.digest(&kit.lanes).await) } else { None };
+            (digest, acknowledged)
         }
-        _ => {
-            let file = attached.file.as_ref().expect("a local target has its file");
-            let (written, _buffer) = kit.files.write_at(file, buffer, part.range.start).await;
-            written.map_err(write_failed)?;
-            None
-        }
+        _ => (write_whole(kit, attached, part, read).await?, None),
     };
     Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc.0, md5, acknowledged })
+}
+
+/// Writes a part that was read whole, and gives its MD5 if that is wanted.
+async fn write_whole(
+    kit: &Kit,
+    attached: &Attached,
+    part: &Part,
+    read: ReadStretch,
+) -> Result<Option<[u8; 16]>, Error> {
+    let file = attached.file.as_ref().expect("a local target has its file");
+    let mut md5 = read.freeze();
+    let content = md5.content.clone();
+    if let Some(turnstile) = &attached.in_order {
+        turnstile.pass(part.range.clone(), content.clone()).await;
+    }
+    kit.files.write_bytes_at(file, content, part.range.start).await.map_err(write_failed)?;
+    Ok(if attached.large.part_md5 { Some(md5.digest(&kit.lanes).await) } else { None })
 }
 
 /// A part larger than a buffer, into a file.
 async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let file = attached.file.as_ref().expect("a local target has its file");
-    let (mut crc, mut md5) = (0, attached.large.part_md5.then(Md5::new));
+    let (mut crc, mut md5) = (0, attached.large.part_md5.then(|| kit.lanes.lane()));
     for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
         let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-        let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
-        crc = combine(crc, piece.0, buffer.len() as u64);
-        if let Some(md5) = &mut md5 {
-            md5.update(buffer.filled());
+        let read = attached.source.read(kit, range.clone(), buffer, false).await?;
+        crc = combine(crc, read.crc.0, read.buffer.len() as u64);
+        let content = read.freeze().content;
+        if let Some(lane) = &mut md5 {
+            lane.push(content.clone());
         }
         if let Some(turnstile) = &attached.in_order {
-            turnstile.pass(range.clone(), buffer.filled()).await;
+            turnstile.pass(range.clone(), content.clone()).await;
         }
-        let (written, _buffer) = kit.files.write_at(file, buffer, range.start).await;
-        written.map_err(write_failed)?;
+        kit.files.write_bytes_at(file, content, range.start).await.map_err(write_failed)?;
+        if let Some(lane) = &mut md5 {
+            // The next stretch may be waiting for this one's buffer.
+            lane.drained().await;
+        }
     }
-    let md5 = md5.map(Md5::finish);
+    let md5 = finished(md5).await;
     Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64: crc, md5, acknowledged: None })
 }
 
@@ -91,9 +112,7 @@ async fn write_stretches(kit: &Kit, attached: &Attached, part: &Part) -> Result<
 /// compared with what the service computed, before the upload is completed.
 async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
     let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
-    // Where the service echoes the CRC, nobody compares an ETag.
-    let with_md5 = attached.large.part_md5 || side.client.abilities().upload_proof() != UploadProof::Checksum;
-    let stretches = Stretches::new(with_md5);
+    let stretches = Stretches::new(attached.large.part_md5 || kit.target_wants_md5());
     let body = || stretches.start(part);
     let (sent, ()) = tokio::join!(
         async {
@@ -116,19 +135,12 @@ async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Resu
     if let Some(error) = stretches.source_error.take() {
         return Err(error);
     }
-    let Uploaded { etag, crc64nvme } = sent.map_err(Error::target)?;
+    let answer = sent.map_err(Error::target)?;
     let (crc64, md5) = stretches.hashes.take().expect("a body that was sent whole was hashed whole");
-    let proof = match crc64nvme {
-        Some(theirs) => {
-            verify::same_crc(Crc64Nvme(crc64), theirs)?;
-            Proof::Checksum
-        }
-        None => match md5 {
-            Some(md5) => verify::same_etag(md5, etag.as_ref())?,
-            None => Proof::None(Unproven::NoChecksum),
-        },
-    };
-    let acknowledged = Some(Acknowledged { etag, proof });
+    if let Some(theirs) = answer.crc64nvme {
+        verify::same_crc(Crc64Nvme(crc64), theirs)?;
+    }
+    let acknowledged = Some(acknowledge(kit.etags(side), md5, answer)?);
     Ok(PartDone { number: part.number, size_bytes: part.size_bytes(), crc64, md5, acknowledged })
 }
 
@@ -198,24 +210,29 @@ impl Stretches {
         range: Range<u64>,
         slices: &mpsc::Sender<Bytes>,
     ) -> Result<Option<Hashes>, Error> {
-        let (mut crc, mut md5) = (0, self.with_md5.then(Md5::new));
+        let (mut crc, mut md5) = (0, self.with_md5.then(|| kit.lanes.lane()));
         for range in part::stretches(range, kit.sizes.buffer_bytes) {
             let buffer = tokio::select! {
                 buffer = kit.arena.lease((range.end - range.start) as usize) => buffer,
                 () = slices.closed() => return Ok(None),
             };
-            let (buffer, piece) = attached.source.read(kit, range.clone(), buffer).await?;
-            crc = combine(crc, piece.0, buffer.len() as u64);
-            if let Some(md5) = &mut md5 {
-                md5.update(buffer.filled());
+            let read = attached.source.read(kit, range.clone(), buffer, false).await?;
+            crc = combine(crc, read.crc.0, read.buffer.len() as u64);
+            let content = read.freeze().content;
+            if let Some(lane) = &mut md5 {
+                lane.push(content.clone());
             }
             if let Some(turnstile) = &attached.in_order {
-                turnstile.pass(range, buffer.filled()).await;
+                turnstile.pass(range, content.clone()).await;
             }
-            if slices.send(buffer.freeze()).await.is_err() {
+            if slices.send(content).await.is_err() {
                 return Ok(None);
             }
+            if let Some(lane) = &mut md5 {
+                // Hashed while it is sent, and before the next buffer is asked for.
+                lane.drained().await;
+            }
         }
-        Ok(Some((crc, md5.map(Md5::finish))))
+        Ok(Some((crc, finished(md5).await)))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
-use ropeway_io::hash::{Md5, combine};
+use ropeway_io::hash::combine;
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::name::{ETag, Key, UploadId};
@@ -24,7 +24,7 @@ use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
-use super::verify::{Expected, Proof, Unproven, combined_crc};
+use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc, finished};
 use super::{Ending, Error, Kit, Receipt, Side, metadata};
 use crate::client::{Checks, UploadProof};
 use crate::entry::Entry;
@@ -100,7 +100,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -> Result<Receipt, Error> {
     let mut about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
     let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &mut about)).await?;
-    match carry(kit, &attached).await.and_then(|parts| check(&attached, &about, parts)) {
+    let checked = async { check(kit, &attached, &about, carry(kit, &attached).await?).await };
+    match checked.await {
         Ok((parts, read)) => {
             let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
             attached.ledger.forget().await;
@@ -117,14 +118,14 @@ pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -
 async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About, Error> {
     match (&mut source.content, &kit.source) {
         (Content::File { .. }, _) => Ok(About {
-            expected: Expected::Nothing(Unproven::Local),
+            expected: Expected::nothing(Unproven::Local),
             metadata: metadata::of_file(&entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
         (Content::Object { key, etag }, Side::Bucket(side)) => {
             let head = side.client.head(key).await.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
-            if part_bytes.is_none() && head.needs_part_size() {
+            if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
             if head.size_bytes != source.size_bytes {
@@ -133,7 +134,7 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
                     source.size_bytes, head.size_bytes
                 )));
             }
-            let expected = Expected::of(&head, part_bytes);
+            let expected = Expected::of(&head, part_bytes, kit.etags(side));
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             *etag = head.etag;
             let mut metadata = head.metadata;
@@ -153,8 +154,7 @@ async fn begin(
 ) -> Result<(Attached, Unfinished), Error> {
     let size_bytes = source.size_bytes;
     let part_bytes = cut(kit, size_bytes, about.expected).ok_or(Error::TooLarge(size_bytes))?;
-    let wants_md5 = matches!(about.expected, Expected::Md5OfParts { .. });
-    let found = resume::find(kit, entry, &source, part_bytes, wants_md5).await?;
+    let found = resume::find(kit, entry, &source, part_bytes, about.expected).await?;
     let (target, file, unfinished, part_bytes, known, ledger) = match (found, &kit.target) {
         (Some(Found { ledger, part_bytes, parts, place }), target) => {
             let (target, file, unfinished) = take_up(kit, entry, target, place, size_bytes).await?;
@@ -201,11 +201,11 @@ async fn begin(
         size_bytes,
         part_bytes,
         source_identity: source.identity(),
-        part_md5: matches!(about.expected, Expected::Md5OfParts { .. }),
+        part_md5: matches!(about.expected.etag, ExpectedETag::Md5OfParts { .. }),
         target,
         known,
     };
-    let in_order = matches!(about.expected, Expected::Md5(_)).then(Turnstile::default);
+    let in_order = matches!(about.expected.etag, ExpectedETag::Md5(_)).then(|| Turnstile::new(&kit.lanes));
     Ok((Attached { large: Arc::new(large), source, file, in_order, ledger }, unfinished))
 }
 
@@ -246,8 +246,11 @@ fn cut(kit: &Kit, size_bytes: u64, expected: Expected) -> Option<u64> {
     };
     let ours = part::upload_part_bytes(size_bytes, wished)?;
     match (expected, &kit.target) {
-        (Expected::Md5OfParts { part_bytes, .. }, Side::Local(_)) => Some(part_bytes),
-        (Expected::Md5OfParts { part_bytes, .. }, Side::Bucket(_)) if part_bytes >= part::PART_BYTES_MIN => {
+        (Expected { crc64: Some(_), .. }, _) => Some(ours),
+        (Expected { etag: ExpectedETag::Md5OfParts { part_bytes, .. }, .. }, Side::Local(_)) => Some(part_bytes),
+        (Expected { etag: ExpectedETag::Md5OfParts { part_bytes, .. }, .. }, Side::Bucket(_))
+            if part_bytes >= part::PART_BYTES_MIN =>
+        {
             Some(part_bytes)
         }
         _ => Some(ours),
@@ -260,24 +263,25 @@ async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expect
     // Until it is known which of the two the service heeds, it is given both.
     let known = side.client.abilities().upload_proof();
     let (use_crc, use_md5) = (known != UploadProof::Md5, known != UploadProof::Checksum);
-    match (expected, &source.content) {
-        (Expected::Crc64(crc), _) if !use_md5 => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
-        (Expected::Md5(md5), _) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
+    match (expected.etag, &source.content) {
         (_, Content::File { .. }) => {
-            let (mut crc, mut md5) = (0, Md5::new());
+            let (mut crc, mut md5) = (0, use_md5.then(|| kit.lanes.lane()));
             for range in part::stretches(0..source.size_bytes, kit.sizes.buffer_bytes) {
                 let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-                let (buffer, piece) = source.read(kit, range, buffer).await?;
-                crc = combine(crc, piece.0, buffer.len() as u64);
-                if use_md5 {
-                    md5.update(buffer.filled());
+                let read = source.read(kit, range, buffer, false).await?;
+                crc = combine(crc, read.crc.0, read.buffer.len() as u64);
+                if let Some(lane) = &mut md5 {
+                    lane.push(read.freeze().content);
+                    lane.drained().await;
                 }
             }
-            let crc64nvme = use_crc.then_some(Crc64Nvme(crc));
-            Ok(Checks { crc64nvme, content_md5: use_md5.then(|| Md5Digest(md5.finish())) })
+            let content_md5 = finished(md5).await.map(Md5Digest);
+            Ok(Checks { crc64nvme: use_crc.then_some(Crc64Nvme(crc)), content_md5 })
         }
-        (Expected::Crc64(crc), _) if use_crc => Ok(Checks { crc64nvme: Some(crc), content_md5: None }),
-        _ => Ok(Checks::default()),
+        (etag, Content::Object { .. }) => match (expected.crc64.filter(|_| use_crc), etag) {
+            (None, ExpectedETag::Md5(md5)) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
+            (crc64nvme, _) => Ok(Checks { crc64nvme, content_md5: None }),
+        },
     }
 }
 
@@ -361,12 +365,24 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
 }
 
 /// Compares what was read with what the source said of it.
-fn check(attached: &Attached, about: &About, parts: Vec<PartDone>) -> Result<(Vec<PartDone>, Proof), Error> {
+async fn check(
+    kit: &Kit,
+    attached: &Attached,
+    about: &About,
+    parts: Vec<PartDone>,
+) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
     assert_eq!(carried, attached.large.size_bytes, "parts cover the object once");
-    let whole_md5 = attached.in_order.as_ref().map(Turnstile::finish);
-    let proof = about.expected.check_parts(&parts, whole_md5)?;
+    let whole_md5 = match &attached.in_order {
+        Some(turnstile) => Some(turnstile.finish().await),
+        None => None,
+    };
+    let etags = match &kit.source {
+        Side::Local(_) => ETags::Ignored,
+        Side::Bucket(side) => kit.etags(side),
+    };
+    let proof = about.expected.check_parts(&parts, whole_md5, etags)?;
     Ok((parts, proof))
 }
 
@@ -386,7 +402,7 @@ async fn finish(
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            let completed = complete(side, &key, &upload_id, &token, size_bytes, crc, parts);
+            let completed = complete(side, kit.etags(side), &key, &upload_id, &token, crc, parts);
             match kit.stop.or_abandon(completed).await {
                 Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
                 Err(error) => {

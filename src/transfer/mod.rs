@@ -27,6 +27,7 @@ use std::rc::Rc;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
+use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{Key, UploadId};
 
 use crate::entry::{Action, Entry, Reason};
@@ -39,6 +40,7 @@ pub use metadata::stored_modified_ns;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
+use verify::ETags;
 pub use verify::{Proof, Unproven};
 
 /// What one shard's transfers work with.
@@ -49,6 +51,10 @@ pub struct Kit {
     pub files: Files,
     /// Buffers of this core; waiting for one is all the backpressure there is.
     pub arena: Arena,
+    /// MD5s of this core, taken together.
+    pub lanes: Md5Lanes,
+    /// Whether ETags are compared with MD5s.
+    pub verify_etags: bool,
     /// Where data is read.
     pub source: Side,
     /// Where data is written.
@@ -104,6 +110,19 @@ impl Receipt {
 }
 
 impl Kit {
+    /// How the ETags of a side are compared.
+    fn etags<'a>(&self, side: &'a BucketSide) -> ETags<'a> {
+        if self.verify_etags { ETags::Compared(side.client.abilities()) } else { ETags::Ignored }
+    }
+
+    /// Whether what is sent to the target will have its ETag compared, so that its MD5 is wanted.
+    fn target_wants_md5(&self) -> bool {
+        match &self.target {
+            Side::Local(_) => false,
+            Side::Bucket(side) => self.etags(side).want_md5(),
+        }
+    }
+
     fn leave_behind(&self, key: &Key, upload_id: &UploadId, reason: &str) {
         let text = format!("an open upload was left behind, abort it by its id `{}`: {reason}", upload_id.as_str());
         self.left_behind.borrow_mut().push((key.as_str().to_owned(), text));

@@ -7,7 +7,7 @@ use ropeway_s3proto::op::ObjectMetadata;
 
 use super::large::PartDone;
 use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
-use super::verify::{self, Proof};
+use super::verify::{self, Compared, ETags, Proof, Unproven};
 use super::{Error, metadata};
 use crate::client::{self, CompletedPart, Failure, UploadProof, Uploaded};
 
@@ -39,43 +39,45 @@ pub(super) async fn create_upload(
 /// Completes an upload, and compares the object that it made with its parts.
 pub(super) async fn complete(
     side: &BucketSide,
+    etags: ETags<'_>,
     key: &Key,
     upload_id: &UploadId,
     token: &str,
-    size_bytes: u64,
     crc: Crc64Nvme,
     parts: &[PartDone],
 ) -> Result<Acknowledged, Error> {
+    let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
     let whole = (side.client.abilities().upload_proof() == UploadProof::Checksum).then_some(crc);
     let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
     let list = list?;
-    let Uploaded { etag, crc64nvme } = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await
-    {
+    let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await {
         Ok(completed) => completed,
         Err(error) => reconcile(side, key, token, size_bytes, error).await?,
     };
     // Ceph's answer has an empty ETag; the object itself has one.
-    let (etag, crc64nvme) = match (etag, crc64nvme) {
+    let Uploaded { etag, etag_is_md5, crc64nvme } = match (&answer.etag, answer.crc64nvme) {
         (None, None) => {
             let head = side.client.head(key).await.map_err(Error::target)?;
-            (head.etag, head.checksum_crc64nvme)
+            Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, crc64nvme: head.checksum_crc64nvme }
         }
-        told => told,
+        _ => answer,
     };
-    let proof = match (crc64nvme, multipart_digest(&list), etag.as_ref().map(ETag::class)) {
-        (Some(theirs), _, _) => {
-            verify::same_crc(crc, theirs)?;
-            Proof::Checksum
+    if let Some(theirs) = crc64nvme {
+        verify::same_crc(crc, theirs)?;
+    }
+    // The object is the list of parts that was sent. Its ETag proves them only if theirs were compared with our bytes.
+    let of_parts = parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED);
+    let by_etags = matches!(of_parts, Proof::ETag | Proof::ChecksumAndETag);
+    let compared = match (multipart_digest(&list), etag.as_ref().map(ETag::class)) {
+        (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && etag_is_md5 => {
+            etags.same_parts(ours, digest, crc64nvme.is_some())?
         }
-        (None, Some(ours), Some(ETagClass::Multipart { digest, .. })) => {
-            if ours != digest {
-                let theirs = etag.map(|etag| etag.to_string()).unwrap_or_default();
-                return Err(Error::Mismatch(format!("the object's ETag {theirs} is not that of the parts sent")));
-            }
-            Proof::ETag
-        }
-        // The object is the list of parts that was sent, and each of those was proven.
-        _ => parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED),
+        _ => Compared::Not(Unproven::NoChecksum),
+    };
+    let proof = match (crc64nvme, compared) {
+        (Some(_), compared) => Proof::by_checksum(compared),
+        (None, Compared::Equal) => Proof::ETag,
+        (None, Compared::Not(_)) => of_parts,
     };
     Ok(Acknowledged { etag, proof })
 }
@@ -100,7 +102,8 @@ async fn reconcile(
     match side.client.head(key).await {
         Ok(head) if metadata::token(&head.metadata) == Some(token) && head.size_bytes == size_bytes => {
             tracing::debug!(key = key.as_str(), "the answer to the completion was lost; the object is there");
-            Ok(Uploaded { etag: head.etag, crc64nvme: head.checksum_crc64nvme })
+            let (etag, etag_is_md5) = (head.etag, head.etag_is_md5);
+            Ok(Uploaded { etag, etag_is_md5, crc64nvme: head.checksum_crc64nvme })
         }
         _ => Err(Error::target(error)),
     }

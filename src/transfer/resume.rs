@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ropeway_io::hash::{Md5, combine};
+use ropeway_io::hash::combine;
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::error::Class;
@@ -19,10 +19,11 @@ use ropeway_s3proto::op::ListedPart;
 
 use super::large::{Attached, PartDone};
 use super::part::{self, Part};
-use super::side::{Acknowledged, BucketSide, Content, Opened};
-use super::verify::{Proof, Unproven};
+use super::side::{Acknowledged, BucketSide, Content, Opened, acknowledge};
+use super::turnstile::Turnstile;
+use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, finished};
 use super::{Error, Kit, Side};
-use crate::client::{self, Failure};
+use crate::client::{self, Failure, Uploaded};
 use crate::entry::{Entry, SideName};
 use crate::journal::{Journal, Saved, SavedPart, SavedPlace, SavedProof, SourceIdentity};
 
@@ -70,18 +71,21 @@ pub(super) struct Ledger {
     has_parts: Cell<bool>,
 }
 
-/// Looks for what an earlier run left of this object. `part_bytes` is the cut that is wanted now; a file may have another.
+/// Looks for what an earlier run left of this object. `part_bytes` is the cut that is wanted now; a file may have another, unless
+/// an ETag of parts is all that the source says of its content.
 pub(super) async fn find(
     kit: &Kit,
     entry: &Entry,
     source: &Opened,
     part_bytes: u64,
-    wants_md5: bool,
+    expected: Expected,
 ) -> Result<Option<Found>, Error> {
     let Some(saved) = kit.journal.recall(&entry.key).await else { return Ok(None) };
+    let wants_md5 = matches!(expected.in_parts_of(part_bytes).etag, ExpectedETag::Md5OfParts { .. });
+    let fits = saved.part_bytes == part_bytes || saved.part_bytes > 0 && !(wants_md5 && expected.crc64.is_none());
     let same = saved.source == identity(source) && kit.resume == Resume::Continue;
     let found = match (&saved.place, &kit.target) {
-        (SavedPlace::File { temporary }, Side::Local(side)) if same && saved.part_bytes > 0 => {
+        (SavedPlace::File { temporary }, Side::Local(side)) if same && fits => {
             let reopened = side.root.reopen_partial(temporary, &key_to_relative(&entry.key)?);
             // Its length is the object's, whatever became of it meanwhile.
             reopened.ok().filter(|partial| partial.set_len(source.size_bytes).is_ok()).map(FoundPlace::File)
@@ -97,7 +101,7 @@ pub(super) async fn find(
     let parts = match (&found, &kit.target) {
         (Some(FoundPlace::Upload { upload_id, .. }), Side::Bucket(side)) => {
             match side.client.list_parts(&side.key(&entry.key)?, upload_id).await {
-                Ok(listed) => Some(join(&saved, &listed, source.size_bytes, wants_md5)),
+                Ok(listed) => Some(join(&saved, &listed, source.size_bytes, wants_md5, kit.etags(side))),
                 // Aborted by somebody, completed by the run that was killed, or not ours to look at.
                 Err(error) if !time_may_heal(&error) => None,
                 Err(error) => return Err(Error::target(error)),
@@ -230,14 +234,20 @@ fn learn(side: &BucketSide, parts: &[SavedPart]) {
         && let Some(part) = parts.first()
     {
         match part.proof {
-            SavedProof::Checksum => abilities.learn_checksum_echo(true),
-            SavedProof::ETag | SavedProof::None => abilities.learn_checksum_echo(false),
+            SavedProof::Checksum | SavedProof::ChecksumAndETag => abilities.learn_checksum_echo(true),
+            SavedProof::ETag | SavedProof::None | SavedProof::TurnedOff => abilities.learn_checksum_echo(false),
         }
     }
 }
 
 /// What the service lists, with what the journal knows of it.
-fn join(saved: &Saved, listed: &[ListedPart], size_bytes: u64, wants_md5: bool) -> BTreeMap<u32, Known> {
+fn join(
+    saved: &Saved,
+    listed: &[ListedPart],
+    size_bytes: u64,
+    wants_md5: bool,
+    etags: ETags<'_>,
+) -> BTreeMap<u32, Known> {
     let total = part::count(size_bytes, saved.part_bytes);
     let journal: BTreeMap<u32, &SavedPart> = saved.parts.iter().map(|part| (part.number, part)).collect();
     let known = listed.iter().filter_map(|there| {
@@ -246,15 +256,16 @@ fn join(saved: &Saved, listed: &[ListedPart], size_bytes: u64, wants_md5: bool) 
         if u64::from(number) > total || there.size != wanted.size_bytes() {
             return None;
         }
-        let ours = journal.get(&number).and_then(|part| proven(part, there, wants_md5));
+        let ours = journal.get(&number).and_then(|part| proven(part, there, wants_md5, etags));
         let claimed = || Known::Claimed { etag: there.etag.clone(), crc64nvme: there.checksum_crc64nvme };
         Some((number, ours.map_or_else(claimed, Known::Proven)))
     });
     known.collect()
 }
 
-/// A part that the journal and the service agree on.
-fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool) -> Option<PartDone> {
+/// A part that the journal and the service agree on. None if something is to be compared that was not then: the source's ETag
+/// with the part's MD5, or the part's own.
+fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool, etags: ETags<'_>) -> Option<PartDone> {
     let same = part.etag.as_deref() == Some(there.etag.to_string().as_str())
         && part.size_bytes == there.size
         && there.checksum_crc64nvme.is_none_or(|crc| crc.0 == part.crc64)
@@ -262,7 +273,10 @@ fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool) -> Option<PartD
     let proof = match part.proof {
         SavedProof::Checksum => Proof::Checksum,
         SavedProof::ETag => Proof::ETag,
+        SavedProof::ChecksumAndETag => Proof::ChecksumAndETag,
         SavedProof::None => Proof::None(Unproven::NoChecksum),
+        SavedProof::TurnedOff if etags.want_md5() => return None,
+        SavedProof::TurnedOff => Proof::None(Unproven::TurnedOff),
     };
     same.then(|| PartDone {
         number: part.number,
@@ -275,36 +289,28 @@ fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool) -> Option<PartD
 
 /// A part that need not be carried, because an earlier run brought it. None if it has to be.
 pub(super) async fn recall_part(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<Option<PartDone>, Error> {
-    let in_order = attached.in_order.is_some();
-    let done = match attached.large.known.get(&part.number) {
+    let turnstile = attached.in_order.as_ref();
+    let (number, size_bytes) = (part.number, part.size_bytes());
+    let md5_wanted = attached.large.part_md5;
+    let done = match attached.large.known.get(&number) {
         None => return Ok(None),
-        Some(Known::Proven(done)) if !in_order => Some(done.clone()),
+        Some(Known::Proven(done)) if turnstile.is_none() => Some(done.clone()),
         Some(Known::Proven(done)) => {
-            let (crc64, _) = hash(kit, attached, part, SideName::Source, true).await?;
+            let (crc64, _) = hash(kit, attached, part, SideName::Source, turnstile, false).await?;
             (crc64 == done.crc64).then(|| done.clone())
         }
         Some(Known::Claimed { etag, crc64nvme }) => {
-            let (crc64, md5) = hash(kit, attached, part, SideName::Source, true).await?;
-            let proof = match (crc64nvme, etag.class()) {
-                (Some(theirs), _) => (theirs.0 == crc64).then_some(Proof::Checksum),
-                (None, ETagClass::Md5(theirs)) => (theirs == md5).then_some(Proof::ETag),
-                (None, ETagClass::Multipart { .. } | ETagClass::Opaque) => None,
-            };
-            proof.map(|proof| PartDone {
-                number: part.number,
-                size_bytes: part.size_bytes(),
-                crc64,
-                md5: Some(md5),
-                acknowledged: Some(Acknowledged { etag: Some(etag.clone()), proof }),
-            })
+            let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
+            let (crc64, md5) = hash(kit, attached, part, SideName::Source, turnstile, true).await?;
+            let acknowledged = recognize(kit.etags(side), etag, *crc64nvme, Crc64Nvme(crc64), md5);
+            let md5 = md5.filter(|_| md5_wanted);
+            acknowledged.map(|it| PartDone { number, size_bytes, crc64, md5, acknowledged: Some(it) })
         }
         Some(Known::Written { crc64: written }) => {
-            let (crc64, md5) = hash(kit, attached, part, SideName::Target, false).await?;
-            if crc64 == *written && in_order {
-                hash(kit, attached, part, SideName::Target, true).await?;
+            let (crc64, md5) = hash(kit, attached, part, SideName::Target, None, md5_wanted).await?;
+            if crc64 == *written && turnstile.is_some() {
+                hash(kit, attached, part, SideName::Target, turnstile, false).await?;
             }
-            let (number, size_bytes) = (part.number, part.size_bytes());
-            let md5 = Some(md5);
             (crc64 == *written).then_some(PartDone { number, size_bytes, crc64, md5, acknowledged: None })
         }
     };
@@ -314,36 +320,62 @@ pub(super) async fn recall_part(kit: &Rc<Kit>, attached: &Attached, part: &Part)
     Ok(done)
 }
 
-/// The CRC64NVME and the MD5 of a part's bytes. `passes` lets them pass the turnstile, if there is one. A file that ends
+/// What the service says of a part, if that shows it to be one of these bytes: its CRC64NVME, or an ETag that is their MD5.
+/// ETags that are not to be compared prove nothing, and yet one that is equal tells what the part holds.
+fn recognize(
+    etags: ETags<'_>,
+    etag: &ETag,
+    theirs: Option<Crc64Nvme>,
+    ours: Crc64Nvme,
+    md5: Option<[u8; 16]>,
+) -> Option<Acknowledged> {
+    if theirs.is_some_and(|theirs| theirs != ours) {
+        return None;
+    }
+    let answer = Uploaded { etag: Some(etag.clone()), etag_is_md5: true, crc64nvme: theirs };
+    let acknowledged = acknowledge(etags, md5, answer).ok()?;
+    let is_md5 = matches!((etag.class(), md5), (ETagClass::Md5(theirs), Some(ours)) if theirs == ours);
+    (theirs.is_some() || is_md5).then_some(acknowledged)
+}
+
+/// The CRC64NVME of a part's bytes, and their MD5 if it is wanted. If there is a turnstile, they pass it. A file that ends
 /// within the part has neither right.
 async fn hash(
     kit: &Kit,
     attached: &Attached,
     part: &Part,
     from: SideName,
-    passes: bool,
-) -> Result<(u64, [u8; 16]), Error> {
-    let (mut crc64, mut md5) = (0, Md5::new());
+    turnstile: Option<&Turnstile>,
+    with_md5: bool,
+) -> Result<(u64, Option<[u8; 16]>), Error> {
+    let (mut crc64, mut md5) = (0, with_md5.then(|| kit.lanes.lane()));
     for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
         let wanted = (range.end - range.start) as usize;
         let buffer = kit.arena.lease(wanted).await;
-        let (buffer, piece) = match (from, &attached.file) {
+        let (content, crc) = match (from, &attached.file) {
             (SideName::Target, Some(file)) => {
                 let (read, buffer) = kit.files.read_summed_at(file, buffer, wanted, range.start).await;
-                (buffer, read.map_err(Error::writing("read"))?.1)
+                (buffer.freeze(), read.map_err(Error::writing("read"))?.1)
             }
             (SideName::Source | SideName::Target, _) => {
-                let (buffer, crc) = attached.source.read(kit, range.clone(), buffer).await?;
-                (buffer, crc.0)
+                let read = attached.source.read(kit, range.clone(), buffer, false).await?;
+                let crc = read.crc.0;
+                (read.freeze().content, crc)
             }
         };
-        crc64 = combine(crc64, piece, buffer.len() as u64);
-        md5.update(buffer.filled());
-        if let Some(turnstile) = attached.in_order.as_ref().filter(|_| passes) {
-            turnstile.pass(range, buffer.filled()).await;
+        crc64 = combine(crc64, crc, content.len() as u64);
+        if let Some(lane) = &mut md5 {
+            lane.push(content.clone());
+        }
+        if let Some(turnstile) = turnstile {
+            turnstile.pass(range, content).await;
+        }
+        if let Some(lane) = &mut md5 {
+            // The next stretch may be waiting for this one's buffer.
+            lane.drained().await;
         }
     }
-    Ok((crc64, md5.finish()))
+    Ok((crc64, finished(md5).await))
 }
 
 impl Ledger {
@@ -415,7 +447,9 @@ impl PartDone {
             proof: match proof {
                 Proof::Checksum => SavedProof::Checksum,
                 Proof::ETag => SavedProof::ETag,
-                Proof::None(_) => SavedProof::None,
+                Proof::ChecksumAndETag => SavedProof::ChecksumAndETag,
+                Proof::None(Unproven::TurnedOff) => SavedProof::TurnedOff,
+                Proof::None(Unproven::Local | Unproven::NoChecksum | Unproven::PartSizeUnknown) => SavedProof::None,
             },
         }
     }

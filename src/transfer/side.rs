@@ -5,16 +5,15 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ropeway_io::buf::Lease;
 use ropeway_io::file::File;
-use ropeway_io::hash::md5;
+use ropeway_io::hash::Md5Lane;
 use ropeway_io::path::{FileFacts, FileKind, Follow, Root, key_to_relative};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key};
 
-use super::verify::{self, Proof, Unproven};
+use super::verify::{self, ContentMd5, ETags, Proof, Unproven};
 use super::{Error, Kit, Receipt};
 use crate::client::{self, Checks, Client, UploadProof, Uploaded};
 use crate::entry::{Entry, SideName};
@@ -51,6 +50,21 @@ pub(super) struct Opened {
 pub(super) enum Content {
     File { file: File, facts: FileFacts },
     Object { key: Key, etag: Option<ETag> },
+}
+
+/// A stretch of the source's content in a buffer.
+pub(super) struct ReadStretch {
+    pub(super) buffer: Lease,
+    pub(super) crc: Crc64Nvme,
+    /// Announced if an MD5 is wanted; the bytes come into it when they are [frozen](ReadStretch::freeze).
+    lane: Option<Md5Lane>,
+}
+
+impl ReadStretch {
+    /// The bytes, to be sent or held, and on their way to an MD5 if one is wanted.
+    pub(super) fn freeze(self) -> ContentMd5 {
+        ContentMd5::new(self.buffer.freeze(), self.lane)
+    }
 }
 
 /// What a bucket acknowledged.
@@ -122,11 +136,13 @@ impl BucketSide {
     }
 
     /// Sends content so that what was received is compared with what was sent: by the CRC64NVME that the service computes
-    /// and echoes, or where it does not, by Content-MD5 and the ETag. Which of the two is learnt from the first answers.
-    /// `send` performs the request with the checks it is given.
+    /// and echoes, or where it does not, by Content-MD5; and by the ETag. Which of the two is learnt from the first answers.
+    /// `send` performs the request with the checks it is given. Once the CRC is known to be heeded, the MD5 is needed only
+    /// when the answer has come, and is taken meanwhile.
     pub(super) async fn send_proven(
         &self,
-        content: &Bytes,
+        kit: &Kit,
+        md5: &mut ContentMd5,
         crc: Crc64Nvme,
         send: impl AsyncFn(&Client, Checks) -> Result<Uploaded, client::Error>,
     ) -> Result<Acknowledged, Error> {
@@ -135,34 +151,57 @@ impl BucketSide {
         if known != UploadProof::Md5 {
             // A service that ignores the CRC would replace the old object with whatever arrives: until it has shown that it
             // heeds it, it is given the MD5 as well.
-            let content_md5 = (known == UploadProof::Unknown).then(|| Md5Digest(md5(content)));
+            let content_md5 = match known {
+                UploadProof::Unknown => Some(Md5Digest(md5.digest(&kit.lanes).await)),
+                UploadProof::Checksum | UploadProof::Md5 => None,
+            };
             match send(&self.client, Checks { crc64nvme: Some(crc), content_md5 }).await {
-                Ok(Uploaded { crc64nvme: Some(theirs), etag }) => {
-                    abilities.learn_checksum_echo(true);
-                    verify::same_crc(crc, theirs)?;
-                    return Ok(Acknowledged { etag, proof: Proof::Checksum });
-                }
-                Ok(Uploaded { crc64nvme: None, etag }) => {
-                    if known == UploadProof::Unknown {
-                        abilities.learn_checksum_echo(false);
+                Ok(answer) => {
+                    if answer.crc64nvme.is_some() || known == UploadProof::Unknown {
+                        abilities.learn_checksum_echo(answer.crc64nvme.is_some());
                     }
-                    let proof = verify::same_etag(md5(content), etag.as_ref())?;
-                    return Ok(Acknowledged { etag, proof });
+                    return self.judge(kit, md5, crc, answer).await;
                 }
                 // Whether it was the checksum that was refused shows when the same is sent without it.
                 Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {}
                 Err(error) => return Err(Error::target(error)),
             }
         }
-        let digest = md5(content);
-        let checks = Checks { crc64nvme: None, content_md5: Some(Md5Digest(digest)) };
-        let Uploaded { etag, .. } = send(&self.client, checks).await.map_err(Error::target)?;
+        let content_md5 = Some(Md5Digest(md5.digest(&kit.lanes).await));
+        let answer = send(&self.client, Checks { crc64nvme: None, content_md5 }).await.map_err(Error::target)?;
         if known == UploadProof::Unknown {
             abilities.learn_checksum_echo(false);
         }
-        let proof = verify::same_etag(digest, etag.as_ref())?;
-        Ok(Acknowledged { etag, proof })
+        self.judge(kit, md5, crc, answer).await
     }
+
+    /// Compares what the service made of a content with the content.
+    async fn judge(
+        &self,
+        kit: &Kit,
+        md5: &mut ContentMd5,
+        crc: Crc64Nvme,
+        answer: Uploaded,
+    ) -> Result<Acknowledged, Error> {
+        // The CRC first: whether an ETag that differs is a mistake depends on it.
+        if let Some(theirs) = answer.crc64nvme {
+            verify::same_crc(crc, theirs)?;
+        }
+        let etags = kit.etags(self);
+        let ours = match etags.need_md5_for(&answer) {
+            true => Some(md5.digest(&kit.lanes).await),
+            false => None,
+        };
+        acknowledge(etags, ours, answer)
+    }
+}
+
+/// What an answer proves whose CRC64NVME, if it has one, agreed.
+pub(super) fn acknowledge(etags: ETags<'_>, md5: Option<[u8; 16]>, answer: Uploaded) -> Result<Acknowledged, Error> {
+    let crc_agrees = answer.crc64nvme.is_some();
+    let compared = etags.same_uploaded(md5, &answer, crc_agrees)?;
+    let proof = if crc_agrees { Proof::by_checksum(compared) } else { Proof::by_etag(compared) };
+    Ok(Acknowledged { etag: answer.etag, proof })
 }
 
 /// Whether a service turned the request down because of the checksum header, so that it is worth asking without
@@ -173,14 +212,17 @@ pub(super) fn refuses_checksum(error: &client::Error) -> bool {
 }
 
 impl Opened {
-    /// Reads `range` into the buffer, all of it or an error, and sums it on the way.
+    /// Reads `range` into the buffer, all of it or an error, and sums it on the way. `md5` announces that an MD5 of it will
+    /// be wanted.
     pub(super) async fn read(
         &self,
         kit: &Kit,
         range: Range<u64>,
         mut buffer: Lease,
-    ) -> Result<(Lease, Crc64Nvme), Error> {
+        md5: bool,
+    ) -> Result<ReadStretch, Error> {
         let wanted = (range.end - range.start) as usize;
+        let lane = md5.then(|| kit.lanes.lane());
         match (&self.content, &kit.source) {
             (Content::File { file, .. }, _) => {
                 let (read, buffer) = kit.files.read_summed_at(file, buffer, wanted, range.start).await;
@@ -189,12 +231,12 @@ impl Opened {
                     let end = range.start + read as u64;
                     return Err(Error::Changed(format!("it ends at byte {end}, before byte {}", range.end)));
                 }
-                Ok((buffer, Crc64Nvme(crc)))
+                Ok(ReadStretch { buffer, crc: Crc64Nvme(crc), lane })
             }
             (Content::Object { key, etag }, Side::Bucket(side)) => {
                 let range = ByteRange { start: range.start, end: range.end };
                 let got = side.client.get_range(key, range, etag.as_ref(), &mut buffer).await;
-                Ok((buffer, got.map_err(Error::source)?))
+                Ok(ReadStretch { buffer, crc: got.map_err(Error::source)?, lane })
             }
             (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
         }

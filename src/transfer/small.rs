@@ -3,16 +3,17 @@
 use ropeway_io::buf::Lease;
 use ropeway_io::path::key_to_relative;
 use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::name::{ETag, ETagClass};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::side::{Content, NOT_COMPARED, Opened, write_failed};
-use super::verify::{Expected, Proof};
+use super::verify::{ContentMd5, Expected, Proof};
 use super::{Error, Kit, Receipt, Side, metadata};
 use crate::entry::Entry;
 
 /// The content in memory, with what must travel beside it.
 struct Read {
-    content: Lease,
+    content: ContentMd5,
     crc: Crc64Nvme,
     /// How the content was compared with the source's word.
     proof: Proof,
@@ -34,46 +35,52 @@ pub(super) async fn transfer(kit: &Kit, entry: &Entry, source: Opened) -> Result
 async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> Result<Read, Error> {
     match (&source.content, &kit.source) {
         (Content::File { .. }, _) => {
-            let (content, crc) = source.read(kit, 0..source.size_bytes, buffer).await?;
+            let read = source.read(kit, 0..source.size_bytes, buffer, kit.target_wants_md5()).await?;
             source.check_unchanged()?;
             let metadata = metadata::of_file(&entry.key, source.modified_ns);
-            Ok(Read { content, crc, proof: NOT_COMPARED, metadata, modified_ns: source.modified_ns })
+            let crc = read.crc;
+            Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns: source.modified_ns })
         }
-        (Content::Object { key, .. }, Side::Bucket(side)) => {
+        (Content::Object { key, etag }, Side::Bucket(side)) => {
+            let etags = kit.etags(side);
+            let plain = matches!(etag.as_ref().map(ETag::class), Some(ETagClass::Md5(_)));
+            let with_md5 = plain && etags.want_md5() || kit.target_wants_md5();
+            let lane = with_md5.then(|| kit.lanes.lane());
             let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
             let (head, crc) = got.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
-            if part_bytes.is_none() && head.needs_part_size() {
+            if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
             }
-            let proof = Expected::of(&head, part_bytes).check_whole(buffer.filled(), crc)?;
+            let mut content = ContentMd5::new(buffer.freeze(), lane);
+            let expected = Expected::of(&head, part_bytes, etags);
+            let proof = expected.check_whole(&mut content, crc, etags, &kit.lanes).await?;
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let mut metadata = head.metadata;
             metadata::forget_upload(&mut metadata);
-            Ok(Read { content: buffer, crc, proof, metadata, modified_ns })
+            Ok(Read { content, crc, proof, metadata, modified_ns })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
 }
 
-async fn write(kit: &Kit, entry: &Entry, read: Read) -> Result<Receipt, Error> {
-    let size_bytes = read.content.len() as u64;
+async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Error> {
+    let content = read.content.content.clone();
+    let size_bytes = content.len() as u64;
     let crc64nvme = Some(read.crc.0);
     match &kit.target {
         Side::Local(side) => {
-            let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
-            let (written, _buffer) = kit.files.write_at(partial.file(), read.content, 0).await;
-            written.map_err(write_failed)?;
+            let partial = side.root.create_brief_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
+            kit.files.write_bytes_at(partial.file(), content, 0).await.map_err(write_failed)?;
             partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
             kit.moved(size_bytes);
             Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None })
         }
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
-            let content = read.content.freeze();
             let metadata = &read.metadata;
             let acknowledged = side
-                .send_proven(&content, read.crc, async |client, checks| {
+                .send_proven(kit, &mut read.content, read.crc, async |client, checks| {
                     client.put(&key, metadata, checks, content.clone()).await
                 })
                 .await?;

@@ -86,6 +86,14 @@ pub fn nanoseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos() as u64
 }
 
+/// Where a random test begins: somewhere else each time, unless `ROPEWAY_TEST_SEED` says where. The test prints it.
+pub fn seed() -> u64 {
+    match std::env::var("ROPEWAY_TEST_SEED") {
+        Ok(seed) => seed.parse().expect("ROPEWAY_TEST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    }
+}
+
 /// Bytes that no compressor and no cut repeats, the same in every run.
 pub fn noise(seed: u64, size_bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

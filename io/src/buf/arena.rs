@@ -3,7 +3,7 @@
 //! is larger than the work costs no memory (with huge pages, in steps of 2 MiB).
 //!
 //! Who owns what: the free lists and the queue of waiters belong to the core that made the arena and are plain cells. A
-//! buffer may be dropped on any thread (hyper may hold the last clone of a body), so its index goes home through a
+//! buffer may be dropped on any thread (whoever holds the last clone of a body), so its index goes home through a
 //! lock-free queue with room for every buffer there is, and wakes one waiter if there is any. The owner empties that queue
 //! when it next wants a buffer. On the path of a buffer there is no lock, and the atomics are contended only in the moment
 //! in which another thread really gives one back.

@@ -1,20 +1,35 @@
 //! Reading and writing files with buffers that move into the operation and come back. [`Files`] carries the operations of
-//! one core to its backend: the ring, or threads. What is the same for both lives here: short reads and writes are
-//! continued, interrupted ones repeated, and small ones done at once, without a turn through ring or thread.
+//! one core to its backend: the ring, threads, or glommio. What is the same for all lives here: short reads and writes are
+//! continued, interrupted ones repeated, and each stretch takes its cheapest way.
+//!
+//! * What the page cache holds is copied at once, without a turn through ring or thread, and so are small writes.
+//! * Large stretches go past the page cache where they may ([`DirectIo`]).
+//! * Everything else goes through the page cache by the backend, so that no disk is waited for on the core.
 //!
 //! An operation whose future is dropped keeps its buffer and its file until it has ended; only then do they return.
 
+mod direct;
 #[cfg(test)]
 mod fake;
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+mod glommio;
 mod pool;
 #[cfg(target_os = "linux")]
 mod uring;
 
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use direct::DirectIo;
+use direct::{DIRECT_BYTES_MIN, Refusal, Twin};
+#[cfg(all(target_os = "linux", feature = "glommio"))]
+pub(crate) use glommio::try_executor as try_glommio;
 
 use crate::buf::Lease;
 use crate::hash::Crc64;
@@ -33,13 +48,40 @@ const ONE_CALL_BYTES_MAX: usize = 1 << 30;
 /// of them, operations included.
 #[derive(Clone, Debug)]
 pub struct File {
-    inner: Arc<std::fs::File>,
+    inner: Arc<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: std::fs::File,
+    /// The file system it is on, where whoever opened it knows.
+    device: Option<u64>,
+    access: Access,
+}
+
+/// Which way the bytes of a descriptor go.
+#[derive(Debug)]
+enum Access {
+    /// Through the page cache; and the descriptor for the other way, when it is wanted.
+    Cached(Twin),
+    /// Past it.
+    Direct,
 }
 
 impl File {
     /// Takes over a file opened elsewhere.
     pub fn from_std(file: std::fs::File) -> File {
-        File { inner: Arc::new(file) }
+        File { inner: Arc::new(Opened { file, device: None, access: Access::Cached(Twin::default()) }) }
+    }
+
+    /// As [`from_std`](Self::from_std), of a file known to be on the file system `device`.
+    pub(crate) fn on_device(file: std::fs::File, device: u64) -> File {
+        File { inner: Arc::new(Opened { file, device: Some(device), access: Access::Cached(Twin::default()) }) }
+    }
+
+    /// A descriptor that was opened for direct I/O.
+    fn direct(file: std::fs::File) -> File {
+        File { inner: Arc::new(Opened { file, device: None, access: Access::Direct }) }
     }
 
     /// What the file is now: asked of the open file and not of its name, which may have come to mean another.
@@ -47,7 +89,7 @@ impl File {
     /// # Errors
     /// As the system reports.
     pub fn facts(&self) -> io::Result<FileFacts> {
-        Ok(FileFacts::of(&self.inner.metadata()?))
+        Ok(FileFacts::of(&self.as_std().metadata()?))
     }
 
     /// Cuts or extends the file to `len_bytes`.
@@ -55,11 +97,20 @@ impl File {
     /// # Errors
     /// As the system reports.
     pub fn set_len(&self, len_bytes: u64) -> io::Result<()> {
-        self.inner.set_len(len_bytes)
+        self.as_std().set_len(len_bytes)
+    }
+
+    fn twin(&self) -> &Twin {
+        match &self.inner.access {
+            Access::Cached(twin) => twin,
+            Access::Direct => {
+                unreachable!("only `direct::Way` holds such a descriptor, and hands it to the backend alone")
+            }
+        }
     }
 
     pub(crate) fn as_std(&self) -> &std::fs::File {
-        &self.inner
+        &self.inner.file
     }
 }
 
@@ -67,6 +118,17 @@ impl File {
 #[derive(Clone, Debug)]
 pub struct Files {
     driver: Driver,
+    direct_io: DirectIo,
+    seen: Rc<Seen>,
+}
+
+/// What one core has learnt of the files it met.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last device asked for, and whether it is memory: most runs meet one or two.
+    memory: Cell<Option<(u64, bool)>>,
+    /// Why direct I/O was refused, in words, until somebody takes it.
+    direct_refused: RefCell<Option<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,8 +136,10 @@ enum Driver {
     #[cfg(target_os = "linux")]
     Uring,
     Pool,
+    #[cfg(all(target_os = "linux", feature = "glommio"))]
+    Glommio(Rc<glommio::Executor>),
     #[cfg(test)]
-    Fake(std::rc::Rc<fake::Script>),
+    Fake(Rc<fake::Script>),
 }
 
 /// What is written: a buffer that comes back, or bytes shared with somebody else.
@@ -95,7 +159,8 @@ impl Outgoing {
 }
 
 impl Files {
-    /// Operations on `backend`, which must be the one that [`crate::runtime::block_on`] runs on this thread.
+    /// Operations on `backend`, which must be the one that [`crate::runtime::block_on`] runs on this thread. All go through
+    /// the page cache, unless [`with_direct_io`](Self::with_direct_io) says otherwise.
     pub fn new(backend: Backend) -> Files {
         let driver = match backend {
             #[cfg(target_os = "linux")]
@@ -103,8 +168,22 @@ impl Files {
             #[cfg(not(target_os = "linux"))]
             Backend::Uring => unreachable!("`runtime::block_on` refuses the ring on this system"),
             Backend::Pool => Driver::Pool,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Backend::Glommio => Driver::Glommio(Rc::default()),
         };
-        Files { driver }
+        Files { driver, direct_io: DirectIo::Never, seen: Rc::default() }
+    }
+
+    /// The same, going past the page cache where `direct_io` says so.
+    pub fn with_direct_io(mut self, direct_io: DirectIo) -> Files {
+        self.direct_io = direct_io;
+        self
+    }
+
+    /// Why direct I/O was refused to a file that is large enough for it, as the end of a sentence; each time it is asked,
+    /// what was found since.
+    pub fn take_direct_refusal(&self) -> Option<String> {
+        self.seen.direct_refused.take()
     }
 
     /// Fills `buf` with up to `len_bytes` bytes of `file` from `offset` on. Reads fewer only at the end of the file; the
@@ -149,28 +228,23 @@ impl Files {
         mut seen: impl FnMut(&[u8]),
     ) -> (io::Result<usize>, Lease) {
         assert!(len_bytes <= buf.capacity(), "{len_bytes} bytes do not fit in a buffer of {}", buf.capacity());
-        let mut buf = buf;
-        let mut filled = 0;
-        let mut cached = len_bytes <= INLINE_BYTES_MAX && self.has_cached_reads();
-        let in_memory = len_bytes > INLINE_BYTES_MAX && self.has_cached_reads() && in_memory(file);
-        let call_bytes_max = if in_memory { INLINE_BYTES_MAX } else { ONE_CALL_BYTES_MAX };
+        let (mut buf, mut filled) = (buf, 0);
+        let mut cached = self.has_cached_reads() && self.looks_cached(file, &mut buf, len_bytes, offset);
         while filled < len_bytes {
-            let range = filled..len_bytes.min(filled + call_bytes_max);
             let at = offset + filled as u64;
-            let bytes = &mut buf.as_mut_slice()[range.clone()];
-            let at_once = match (in_memory, cached) {
-                (true, _) => Some(pool::read_now(file, bytes, at)),
-                (false, true) => read_cached(file, bytes, at),
-                (false, false) => None,
-            };
-            let attempt = match at_once {
-                Some(attempt) => attempt,
-                None => {
-                    cached = false;
-                    let attempt;
-                    (attempt, buf) = self.read_once(file, buf, range, at).await;
-                    attempt
+            let attempt = if cached {
+                let range = filled..len_bytes.min(filled + INLINE_BYTES_MAX);
+                match self.read_cached(file, &mut buf.as_mut_slice()[range], at) {
+                    Some(attempt) => attempt,
+                    None => {
+                        cached = false;
+                        continue;
+                    }
                 }
+            } else {
+                let attempt;
+                (attempt, buf) = self.read_onward(file, buf, filled..len_bytes, at).await;
+                attempt
             };
             match attempt {
                 Ok(0) => break,
@@ -221,6 +295,8 @@ impl Files {
         let result = match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::allocate(file, len_bytes).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => pool::allocate(file, len_bytes).await,
             Driver::Pool => pool::allocate(file, len_bytes).await,
             #[cfg(test)]
             Driver::Fake(script) => script.allocate(),
@@ -239,6 +315,8 @@ impl Files {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::sync_data(file).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => pool::sync_data(file).await,
             Driver::Pool => pool::sync_data(file).await,
             #[cfg(test)]
             Driver::Fake(_) => Ok(()),
@@ -246,18 +324,17 @@ impl Files {
     }
 
     async fn write_all(&self, file: &File, out: Outgoing, offset: u64) -> (io::Result<()>, Outgoing) {
-        let mut out = out;
+        let (mut out, mut written) = (out, 0);
         let len_bytes = out.as_slice().len();
-        let inline = self.has_inline_writes() && (len_bytes <= INLINE_BYTES_MAX || in_memory(file));
-        let mut written = 0;
         while written < len_bytes {
-            let range = written..len_bytes.min(written + ONE_CALL_BYTES_MAX);
+            let left = written..len_bytes;
             let at = offset + written as u64;
+            let inline = self.has_inline_writes() && (left.len() <= INLINE_BYTES_MAX || self.in_memory(file));
             let attempt = if inline {
-                pool::write_now(file, &out.as_slice()[range], at)
+                pool::write_now(file, &out.as_slice()[left.start..left.end.min(left.start + ONE_CALL_BYTES_MAX)], at)
             } else {
                 let attempt;
-                (attempt, out) = self.write_once(file, out, range, at).await;
+                (attempt, out) = self.write_onward(file, out, left, at).await;
                 attempt
             };
             match attempt {
@@ -270,11 +347,79 @@ impl Files {
         (Ok(()), out)
     }
 
+    /// One read into `left` of the buffer, directly where it may go so; may be short.
+    async fn read_onward(&self, file: &File, buf: Lease, left: Range<usize>, at: u64) -> (io::Result<usize>, Lease) {
+        let buffered = left.start..left.end.min(left.start + ONE_CALL_BYTES_MAX);
+        let Some(way) = self.direct_way(file, left.len()) else {
+            return self.read_once(file, buf, buffered, at).await;
+        };
+        let start = buf.as_slice()[left.start..].as_ptr();
+        let asked_bytes = way.to_read(start, left.len(), buf.capacity() - left.start, at).min(ONE_CALL_BYTES_MAX);
+        if asked_bytes == 0 {
+            return self.read_once(file, buf, buffered, at).await;
+        }
+        let range = left.start..left.start + asked_bytes;
+        match self.read_once(&way.file, buf, range, at).await {
+            (Err(error), buf) if self.gives_up(file, &error) => self.read_once(file, buf, buffered, at).await,
+            // What lies between the wanted end and the border was read for the border's sake.
+            (result, buf) => (result.map(|count| count.min(left.len())), buf),
+        }
+    }
+
+    /// One write of `left` of the bytes, directly where it may go so; may be short.
+    async fn write_onward(
+        &self,
+        file: &File,
+        out: Outgoing,
+        left: Range<usize>,
+        at: u64,
+    ) -> (io::Result<usize>, Outgoing) {
+        let buffered = left.start..left.end.min(left.start + ONE_CALL_BYTES_MAX);
+        let Some(way) = self.direct_way(file, left.len()) else {
+            return self.write_once(file, out, buffered, at).await;
+        };
+        let sent_bytes = way.to_write(&out.as_slice()[left.clone()], at).min(ONE_CALL_BYTES_MAX);
+        if sent_bytes == 0 {
+            return self.write_once(file, out, buffered, at).await;
+        }
+        match self.write_once(&way.file, out, left.start..left.start + sent_bytes, at).await {
+            (Err(error), out) if self.gives_up(file, &error) => self.write_once(file, out, buffered, at).await,
+            outcome => outcome,
+        }
+    }
+
+    /// The way past the page cache, for an operation on what is left of a stretch. Asked only for what is not cached.
+    fn direct_way<'a>(&self, file: &'a File, left_bytes: usize) -> Option<&'a direct::Way> {
+        match self.direct_io {
+            DirectIo::Auto if left_bytes >= DIRECT_BYTES_MIN => {
+                file.twin().way(file, |refusal| self.note_refusal(&refusal))
+            }
+            DirectIo::Auto | DirectIo::Never => None,
+        }
+    }
+
+    /// Whether a failed direct operation is to be done again through the page cache: the file system had not said that it
+    /// would refuse.
+    fn gives_up(&self, file: &File, error: &io::Error) -> bool {
+        let refused = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported);
+        if refused {
+            file.twin().give_up();
+            self.note_refusal(&Refusal::Failed(error.kind().into()));
+        }
+        refused
+    }
+
+    fn note_refusal(&self, refusal: &Refusal) {
+        self.seen.direct_refused.replace(Some(refusal.to_string()));
+    }
+
     /// One read by the backend into `range` of the buffer; may be short.
     async fn read_once(&self, file: &File, buf: Lease, range: Range<usize>, at: u64) -> (io::Result<usize>, Lease) {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::read(file, buf, range, at).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(executor) => glommio::read(executor, file, buf, range, at).await,
             Driver::Pool => pool::read(file, buf, range, at).await,
             #[cfg(test)]
             Driver::Fake(script) => script.read(file, buf, range, at),
@@ -292,6 +437,8 @@ impl Files {
         match &self.driver {
             #[cfg(target_os = "linux")]
             Driver::Uring => uring::write(file, out, range, at).await,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(executor) => glommio::write(executor, file, out, range, at).await,
             Driver::Pool => pool::write(file, out, range, at).await,
             #[cfg(test)]
             Driver::Fake(script) => script.write(file, out, range, at),
@@ -303,6 +450,8 @@ impl Files {
             #[cfg(target_os = "linux")]
             Driver::Uring => true,
             Driver::Pool => true,
+            #[cfg(all(target_os = "linux", feature = "glommio"))]
+            Driver::Glommio(_) => true,
             #[cfg(test)]
             Driver::Fake(_) => false,
         }
@@ -312,20 +461,61 @@ impl Files {
     fn has_inline_writes(&self) -> bool {
         self.has_cached_reads()
     }
-}
 
-/// Reads what the page cache holds, without waiting for the disk. `None` when it would have to wait, or cannot tell.
-#[cfg(target_os = "linux")]
-fn read_cached(file: &File, bytes: &mut [u8], at: u64) -> Option<io::Result<usize>> {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
-    let mut slices = [io::IoSliceMut::new(bytes)];
-    match preadv2(file.as_std(), &mut slices, at, ReadWriteFlags::NOWAIT) {
-        Ok(count) => Some(Ok(count)),
-        // tmpfs does not know the flag, and has nothing to wait for either.
-        Err(Errno::OPNOTSUPP) if in_memory(file) => Some(pool::read_now(file, bytes, at)),
-        // Not cached; or a file system (or kernel) that does not know the flag.
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => None,
-        Err(errno) => Some(Err(errno.into())),
+    /// Whether a read is begun by copying from the page cache: one that is small, or one of which a page is there, somewhere
+    /// behind its start. To miss leaves that page in the cache, alone, where a miss at the start would make the kernel read
+    /// ahead what is then read directly; so another page is asked for each time, or the second run would believe the first
+    /// one's question. What is copied ends at the first page that is missing, so a wrong guess costs little.
+    fn looks_cached(&self, file: &File, buf: &mut Lease, len_bytes: usize, offset: u64) -> bool {
+        if len_bytes <= INLINE_BYTES_MAX || self.in_memory(file) {
+            return true;
+        }
+        // The hasher's keys differ with each use.
+        let somewhere = RandomState::new().build_hasher().finish() % len_bytes as u64;
+        matches!(self.read_cached(file, &mut buf.as_mut_slice()[..1], offset + somewhere), Some(Ok(1)))
+    }
+
+    /// Reads what the page cache holds, without waiting for the disk. `None` when it would have to wait, or cannot tell.
+    #[cfg(target_os = "linux")]
+    fn read_cached(&self, file: &File, bytes: &mut [u8], at: u64) -> Option<io::Result<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        if self.is_known_memory(file) {
+            return Some(pool::read_now(file, bytes, at));
+        }
+        let mut slices = [io::IoSliceMut::new(bytes)];
+        match preadv2(file.as_std(), &mut slices, at, ReadWriteFlags::NOWAIT) {
+            Ok(count) => Some(Ok(count)),
+            // tmpfs does not know the flag, and has nothing to wait for either.
+            Err(Errno::OPNOTSUPP) if self.in_memory(file) => Some(pool::read_now(file, bytes, at)),
+            // Not cached; or a file system (or kernel) that does not know the flag.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => None,
+            Err(errno) => Some(Err(errno.into())),
+        }
+    }
+
+    /// Reads what the page cache holds: this system cannot be asked, so every read goes to the pool.
+    #[cfg(not(target_os = "linux"))]
+    fn read_cached(&self, _file: &File, _bytes: &mut [u8], _at: u64) -> Option<io::Result<usize>> {
+        None
+    }
+
+    /// Whether it is known, without asking the system, that the file lies in memory.
+    fn is_known_memory(&self, file: &File) -> bool {
+        file.inner.device.is_some_and(|device| self.seen.memory.get() == Some((device, true)))
+    }
+
+    /// As [`in_memory`], asked once for all files of a device.
+    fn in_memory(&self, file: &File) -> bool {
+        match (file.inner.device, self.seen.memory.get()) {
+            (Some(device), Some((known, answer))) if known == device => answer,
+            (device, _) => {
+                let answer = in_memory(file);
+                if let Some(device) = device {
+                    self.seen.memory.set(Some((device, answer)));
+                }
+                answer
+            }
+        }
     }
 }
 
@@ -344,12 +534,6 @@ fn in_memory(_file: &File) -> bool {
     false
 }
 
-/// Reads what the page cache holds: this system cannot be asked, so every read goes to the pool.
-#[cfg(not(target_os = "linux"))]
-fn read_cached(_file: &File, _bytes: &mut [u8], _at: u64) -> Option<io::Result<usize>> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::fake::{Script, Step};
@@ -359,7 +543,6 @@ mod tests {
     use crate::runtime::block_on;
     use crate::runtime::tests::backends;
     use proptest::prelude::*;
-    use std::rc::Rc;
 
     const LARGE_BYTES: usize = 1 << 20;
 
@@ -384,11 +567,246 @@ mod tests {
 
     fn scripted(steps: impl IntoIterator<Item = Step>) -> (Files, Rc<Script>) {
         let script = Rc::new(Script::of(steps));
-        (Files { driver: Driver::Fake(script.clone()) }, script)
+        let files = Files { driver: Driver::Fake(script.clone()), direct_io: DirectIo::Auto, seen: Rc::default() };
+        (files, script)
     }
 
     fn pattern(len_bytes: usize) -> Vec<u8> {
         (0..len_bytes).map(|at| (at * 31 + at / 251) as u8).collect()
+    }
+
+    /// A file on a disk that takes direct I/O, and its second handle, as another core has it.
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
+    pub(super) fn disk_file() -> Option<(File, File)> {
+        let places = [std::env::temp_dir(), "/var/tmp".into(), env!("CARGO_MANIFEST_DIR").into()];
+        for place in places {
+            let Ok(file) = tempfile::tempfile_in(&place) else { continue };
+            let other = File::from_std(file.try_clone().unwrap());
+            let file = File::from_std(file);
+            let mut refused = false;
+            if !in_memory(&file) && Twin::default().way(&file, |_| refused = true).is_some() && !refused {
+                return Some((file, other));
+            }
+        }
+        eprintln!("skipped: neither the directory for temporary files nor /var/tmp takes direct I/O");
+        None
+    }
+
+    /// Makes the page cache forget a file. Whether it has is for the caller to see: somebody may hold a page.
+    #[cfg(target_os = "linux")]
+    fn evict(file: &File) {
+        file.as_std().sync_all().unwrap();
+        rustix::fs::fadvise(file.as_std(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    fn large_arena(count: usize) -> Arena {
+        Arena::new(ArenaLayout { large_bytes: 4 << 20, large_count: count, small_bytes: 0, small_count: 0 }).unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// Writes from a lease, or from shared bytes that leave out so many of their buffer's.
+        Write {
+            way: DirectIo,
+            shared_from: Option<usize>,
+            offset: u64,
+            len: usize,
+        },
+        Read {
+            way: DirectIo,
+            offset: u64,
+            len: usize,
+        },
+        Evict,
+    }
+
+    #[cfg(target_os = "linux")]
+    fn act() -> impl Strategy<Value = Act> {
+        let way = || prop_oneof![3 => Just(DirectIo::Auto), 1 => Just(DirectIo::Never)];
+        let offset = || {
+            prop_oneof![
+                (0..10u64).prop_map(|block| block << 19),
+                (0..1000u64, 0..3u64).prop_map(|(page, off)| (page * 4096 + off).saturating_sub(1)),
+            ]
+        };
+        let len = || {
+            prop_oneof![
+                0..5000usize,
+                DIRECT_BYTES_MIN - 1..DIRECT_BYTES_MIN + 5000,
+                (256..900usize).prop_map(|pages| pages * 4096),
+                0..4_000_000usize,
+            ]
+        };
+        let shared_from = prop_oneof![2 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(4096)), 1 => Just(Some(1))];
+        prop_oneof![
+            3 => (way(), shared_from, offset(), len())
+                .prop_map(|(way, shared_from, offset, len)| Act::Write { way, shared_from, offset, len }),
+            2 => (way(), offset(), len()).prop_map(|(way, offset, len)| Act::Read { way, offset, len }),
+            1 => Just(Act::Evict),
+        ]
+    }
+
+    #[cfg(target_os = "linux")]
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+        /// Writes and reads by either way, in any order, at odd and even places, with holes between them, against the same
+        /// on a vector; at the end the system's own view of the file.
+        #[test]
+        fn both_ways_on_one_file_agree(acts in prop::collection::vec(act(), 1..10)) {
+            let Some((pattern, _)) = disk_file().map(|_| (pattern(5 << 20), ())) else { return Ok(()) };
+            for backend in backends() {
+                let ((file, other), mut model) = (disk_file().unwrap(), Vec::<u8>::new());
+                block_on(backend, async {
+                    let arena = large_arena(1);
+                    let files = Files::new(backend);
+                    for (number, act) in acts.iter().enumerate() {
+                        let handle = if number % 3 == 0 { &other } else { &file };
+                        match *act {
+                            Act::Write { way, shared_from, offset, len } => {
+                                let files = files.clone().with_direct_io(way);
+                                let content = &pattern[number * 1001..][..len];
+                                let mut buf = arena.lease(0).await;
+                                let skipped = shared_from.unwrap_or(0);
+                                buf.set_len(skipped);
+                                buf.extend_from_slice(content);
+                                if shared_from.is_some() {
+                                    files.write_bytes_at(handle, buf.freeze().slice(skipped..), offset).await.unwrap();
+                                } else {
+                                    files.write_at(handle, buf, offset).await.0.unwrap();
+                                }
+                                let end = offset as usize + len;
+                                if len > 0 && model.len() < end {
+                                    model.resize(end, 0);
+                                }
+                                if len > 0 {
+                                    model[offset as usize..end].copy_from_slice(content);
+                                }
+                            }
+                            Act::Read { way, offset, len } => {
+                                let files = files.clone().with_direct_io(way);
+                                let (read, buf) = files.read_summed_at(handle, arena.lease(0).await, len, offset).await;
+                                let start = model.len().min(offset as usize);
+                                let expected = &model[start..model.len().min(start + len)];
+                                assert!(buf.filled() == expected, "{backend:?} {act:?} in {acts:?}");
+                                assert_eq!(read.unwrap(), (expected.len(), crc64(expected)));
+                            }
+                            Act::Evict => evict(handle),
+                        }
+                    }
+                }).unwrap();
+                let mut found = vec![0; model.len()];
+                std::os::unix::fs::FileExt::read_exact_at(file.as_std(), &mut found, 0).unwrap();
+                prop_assert!(found == model, "{:?}", backend);
+                prop_assert_eq!(file.facts().unwrap().size_bytes, model.len() as u64);
+            }
+        }
+    }
+
+    /// Parts that begin and end within pages, all under way at once, some by another core's handle, into reserved room.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn parts_that_share_pages_are_written_side_by_side() {
+        const PART_BYTES: usize = (3 << 20) / 2 + 123;
+        for backend in backends() {
+            let Some((file, other)) = disk_file() else { return };
+            let whole = pattern(6 * PART_BYTES - 77);
+            block_on(backend, async {
+                let (arena, files) = (large_arena(6), Files::new(backend).with_direct_io(DirectIo::Auto));
+                files.allocate(&file, whole.len() as u64).await.unwrap();
+                let parts: Vec<_> = (whole.chunks(PART_BYTES).enumerate())
+                    .map(|(number, part)| {
+                        let mut buf = arena.try_lease(PART_BYTES).unwrap();
+                        buf.extend_from_slice(part);
+                        let (files, file) = (files.clone(), if number % 2 == 0 { file.clone() } else { other.clone() });
+                        let at = (number * PART_BYTES) as u64;
+                        tokio::task::spawn_local(async move { files.write_at(&file, buf, at).await.0.unwrap() })
+                    })
+                    .collect();
+                for part in parts {
+                    part.await.unwrap();
+                }
+            })
+            .unwrap();
+            evict(&file);
+            let mut found = vec![0; whole.len()];
+            std::os::unix::fs::FileExt::read_exact_at(file.as_std(), &mut found, 0).unwrap();
+            assert!(found == whole, "{backend:?}");
+            assert_eq!(file.facts().unwrap().size_bytes, whole.len() as u64);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_cached_is_copied_and_what_is_not_goes_directly() {
+        const LEN: usize = (3 << 20) + 5;
+        for backend in backends() {
+            let Some((file, other)) = disk_file() else { return };
+            let content = pattern(LEN);
+            std::io::Write::write_all(&mut file.as_std(), &content).unwrap();
+            block_on(backend, async {
+                let (arena, files) = (large_arena(1), Files::new(backend).with_direct_io(DirectIo::Auto));
+                let read = at_once(files.read_at(&other, arena.lease(0).await, LEN, 0));
+                let (read, buf) = read.expect("what was just written is cached");
+                assert_eq!(read.unwrap(), LEN);
+                assert!(buf.filled() == content && !other.twin().is_open(), "{backend:?}");
+                evict(&file);
+                let (read, buf) = files.read_at(&file, buf, LEN, 0).await;
+                assert_eq!(read.unwrap(), LEN);
+                assert!(buf.filled() == content && file.twin().is_open(), "{backend:?}");
+                files.write_at(&other, buf, 0).await.0.unwrap();
+                assert!(other.twin().is_open(), "large writes go directly");
+                assert_eq!(files.take_direct_refusal(), None);
+            })
+            .unwrap();
+        }
+    }
+
+    /// A file system may refuse an operation that its answers had promised.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_refused_direct_operation_is_done_through_the_page_cache() {
+        let Some((file, other)) = disk_file() else { return };
+        let content = pattern(3 << 20);
+        let (files, script) = scripted([Step::Fail(io::ErrorKind::InvalidInput), Step::AtMost(1 << 20)]);
+        let mut buf = large_arena(1).lease(0).await;
+        buf.extend_from_slice(&content);
+        let (written, buf) = files.write_at(&file, buf, 0).await;
+        written.unwrap();
+        assert_eq!(script.steps_left(), 0);
+        assert!(file.twin().is_given_up());
+        let said = files.take_direct_refusal().unwrap();
+        assert!(said.contains("their file system refused it"), "{said}");
+        assert_eq!(files.take_direct_refusal(), None, "each refusal is told once");
+
+        // A short direct read goes on where it ended.
+        let (files, _) = scripted([Step::AtMost((1 << 20) + 4096)]);
+        let (read, buf) = files.read_at(&other, buf, content.len(), 0).await;
+        assert_eq!(read.unwrap(), content.len());
+        assert!(buf.filled() == content && !other.twin().is_given_up());
+        let (files, _) = scripted([Step::Fail(io::ErrorKind::StorageFull)]);
+        assert_eq!(files.write_at(&other, buf, 0).await.0.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(files.take_direct_refusal(), None, "a full disk is no refusal");
+    }
+
+    /// The files of `/proc` cannot be opened for direct I/O.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_without_direct_io_is_read_all_the_same_and_says_so() {
+        for backend in backends() {
+            block_on(backend, async {
+                let files = Files::new(backend).with_direct_io(DirectIo::Auto);
+                let file = File::from_std(std::fs::File::open("/proc/self/status").unwrap());
+                let (read, buf) = files.read_at(&file, arena().lease(LARGE_BYTES).await, LARGE_BYTES, 0).await;
+                assert_eq!(read.unwrap(), buf.len(), "{backend:?}");
+                assert!(buf.filled().starts_with(b"Name:"));
+                assert!(files.take_direct_refusal().is_some());
+            })
+            .unwrap();
+        }
     }
 
     proptest! {

@@ -1,11 +1,12 @@
 //! AbortMultipartUpload: forgets an upload and frees its parts.
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft;
 use crate::{
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{Key, UploadId},
 };
 
@@ -20,14 +21,13 @@ pub struct AbortMultipartUpload<'a> {
 
 impl AbortMultipartUpload<'_> {
     /// The head of the request.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
-        draft::about_object(Method::DELETE, address, self.key, &[("uploadId", self.upload_id.as_str())])
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
+        draft::about_object(head, Method::DELETE, address, self.key, &[("uploadId", self.upload_id.as_str())]);
     }
 
     /// # Errors
     /// [`ServiceError`] when the service refused; one that is absent is gone already.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<(), ServiceError> {
         draft::expect_success(status, headers, body)
     }
 }
@@ -43,8 +43,8 @@ mod tests {
     fn request_and_answer() {
         let (key, upload_id) = (key("k"), UploadId::parse("u").unwrap());
         let abort = AbortMultipartUpload { key: &key, upload_id: &upload_id };
-        assert_eq!(shown(&abort.request(&address())), "DELETE /b/k?uploadId=u\nhost: h:9");
-        assert_eq!(AbortMultipartUpload::parse(StatusCode::NO_CONTENT, &HeaderMap::new(), b""), Ok(()));
-        assert!(AbortMultipartUpload::parse(StatusCode::NOT_FOUND, &HeaderMap::new(), b"").is_err());
+        assert_eq!(shown(|text| abort.request(&address(), text)), "DELETE /b/k?uploadId=u\nhost: h:9");
+        assert_eq!(AbortMultipartUpload::parse(StatusCode::NO_CONTENT, &Headers::new(), b""), Ok(()));
+        assert!(AbortMultipartUpload::parse(StatusCode::NOT_FOUND, &Headers::new(), b"").is_err());
     }
 }

@@ -5,18 +5,19 @@
 //! has to look.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft;
 use crate::{
     checksum::{Crc64Nvme, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key, PartNumber, UploadId},
     xml::push_element,
 };
 
-static X_AMZ_MP_OBJECT_SIZE: HeaderName = HeaderName::from_static("x-amz-mp-object-size");
+const X_AMZ_MP_OBJECT_SIZE: &str = "x-amz-mp-object-size";
 
 /// An upload to be finished.
 #[derive(Debug, Clone, Copy)]
@@ -55,18 +56,16 @@ pub struct CompleteMultipartUploadOutput {
 
 impl CompleteMultipartUpload<'_> {
     /// The head of the request; [`Self::body`] goes with it.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let query = [("uploadId", self.upload_id.as_str())];
-        let mut parts = draft::about_object(Method::POST, address, self.key, &query);
-        draft::content_length(&mut parts, self.body().len() as u64);
-        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        draft::about_object(head, Method::POST, address, self.key, &query);
+        draft::content_length(head, self.body().len() as u64);
+        head.header("content-type", "application/xml");
         if self.checksum_crc64nvme.is_some() {
-            draft::checksums(&mut parts, None, self.checksum_crc64nvme);
-            parts.headers.insert(&X_AMZ_CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
-            parts.headers.insert(&X_AMZ_MP_OBJECT_SIZE, HeaderValue::from(self.object_size));
+            draft::checksums(head, None, self.checksum_crc64nvme);
+            head.header(X_AMZ_CHECKSUM_TYPE, "FULL_OBJECT");
+            head.number(X_AMZ_MP_OBJECT_SIZE, self.object_size);
         }
-        parts
     }
 
     /// The list of parts.
@@ -94,7 +93,7 @@ impl CompleteMultipartUpload<'_> {
     /// [`ServiceError::is_ambiguous`] is true.
     pub fn parse(
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Headers,
         body: &[u8],
     ) -> Result<CompleteMultipartUploadOutput, ServiceError> {
         draft::expect_document(status, headers, body, "CompleteMultipartUploadResult", |document| {
@@ -122,7 +121,7 @@ mod tests {
     use crate::error::{Class, Kind};
 
     fn parse(body: &str) -> Result<CompleteMultipartUploadOutput, ServiceError> {
-        CompleteMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes())
+        CompleteMultipartUpload::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
     }
 
     #[test]
@@ -148,11 +147,11 @@ mod tests {
         assert_eq!(plain.body(), body);
         let head =
             format!("POST /b/k?uploadId=u\ncontent-length: {}\ncontent-type: application/xml\nhost: h:9", body.len());
-        assert_eq!(shown(&plain.request(&address())), head);
+        assert_eq!(shown(|text| plain.request(&address(), text)), head);
         let checked = CompleteMultipartUpload { checksum_crc64nvme: Some(Crc64Nvme(0)), ..plain };
         let more =
             "\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\nx-amz-checksum-type: FULL_OBJECT\nx-amz-mp-object-size: 9";
-        assert_eq!(shown(&checked.request(&address())), format!("{head}{more}"));
+        assert_eq!(shown(|text| checked.request(&address(), text)), format!("{head}{more}"));
     }
 
     #[test]
@@ -201,7 +200,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(CompleteMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), &body).is_err());
+            prop_assert!(CompleteMultipartUpload::parse(StatusCode::OK, &Headers::new(), &body).is_err());
         }
     }
 }

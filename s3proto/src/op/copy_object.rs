@@ -1,10 +1,10 @@
 //! CopyObject: a copy made by the service, up to 5 GiB. Like Complete, it answers 200 before the work is done, so only
 //! the document's root tells success.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{
-    draft::{self, X_AMZ_VERSION_ID, header_text},
+    draft::{self, X_AMZ_VERSION_ID},
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
@@ -12,13 +12,14 @@ use crate::{
     date,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{Bucket, ETag, Key},
     text,
 };
 
-static X_AMZ_COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
-static X_AMZ_COPY_SOURCE_IF_MATCH: HeaderName = HeaderName::from_static("x-amz-copy-source-if-match");
-static X_AMZ_METADATA_DIRECTIVE: HeaderName = HeaderName::from_static("x-amz-metadata-directive");
+const X_AMZ_COPY_SOURCE: &str = "x-amz-copy-source";
+const X_AMZ_COPY_SOURCE_IF_MATCH: &str = "x-amz-copy-source-if-match";
+const X_AMZ_METADATA_DIRECTIVE: &str = "x-amz-metadata-directive";
 
 /// A copy to be made.
 #[derive(Debug, Clone, Copy)]
@@ -51,32 +52,32 @@ pub struct CopyObjectOutput {
 impl CopyObject<'_> {
     /// # Errors
     /// [`InputError`] when the metadata fits no header.
-    pub fn request(&self, address: &Address) -> Result<Parts, InputError> {
-        let mut parts = draft::about_object(Method::PUT, address, self.key, &[]);
-        draft::content_length(&mut parts, 0);
+    pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
+        draft::about_object(head, Method::PUT, address, self.key, &[]);
+        draft::content_length(head, 0);
         // The whole value is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
         let mut source = String::from("/");
         text::push_path(&mut source, self.source_bucket.as_str().as_bytes());
         source.push('/');
         text::push_path(&mut source, self.source_key.as_bytes());
-        draft::insert(&mut parts, &X_AMZ_COPY_SOURCE, source);
+        head.header(X_AMZ_COPY_SOURCE, &source);
         if let Some(etag) = self.source_if_match {
-            draft::insert(&mut parts, &X_AMZ_COPY_SOURCE_IF_MATCH, etag.quoted());
+            head.header(X_AMZ_COPY_SOURCE_IF_MATCH, &etag.quoted());
         }
         if let Some(metadata) = self.metadata {
-            parts.headers.insert(&X_AMZ_METADATA_DIRECTIVE, HeaderValue::from_static("REPLACE"));
-            metadata.write(&mut parts.headers)?;
+            head.header(X_AMZ_METADATA_DIRECTIVE, "REPLACE");
+            metadata.write(head)?;
         }
-        Ok(parts)
+        Ok(())
     }
 
     /// Reads the answer.
     ///
     /// # Errors
     /// [`ServiceError`] when the service refused, under whatever status, or did not say.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
         draft::expect_document(status, headers, body, "CopyObjectResult", |document| {
-            let version_id = header_text(headers, &X_AMZ_VERSION_ID).map(str::to_owned);
+            let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
             let mut output =
                 CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };
             while let Some(element) = document.child()? {
@@ -113,18 +114,18 @@ mod tests {
             metadata: None,
         };
         let expected = "PUT /b/t\ncontent-length: 0\nhost: h:9\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9";
-        assert_eq!(shown(&copy.request(&address()).unwrap()), expected);
+        assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
         let etag = ETag::parse("x").unwrap();
         let metadata = ObjectMetadata { content_type: Some("a/b".into()), ..ObjectMetadata::default() };
         let copy = CopyObject { source_if_match: Some(&etag), metadata: Some(&metadata), ..copy };
         let expected = "PUT /b/t\ncontent-length: 0\ncontent-type: a/b\nhost: h:9\n\
             x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9\nx-amz-metadata-directive: REPLACE";
-        assert_eq!(shown(&copy.request(&address()).unwrap()), expected);
+        assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
     }
 
     #[test]
     fn the_answer() {
-        let parse = |body: &str| CopyObject::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes());
+        let parse = |body: &str| CopyObject::parse(StatusCode::OK, &Headers::new(), body.as_bytes());
         let output = parse(
             "<CopyObjectResult><LastModified>2009-10-12T17:50:30Z</LastModified><ETag>\"x\"</ETag></CopyObjectResult>",
         )
@@ -142,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = CopyObject::parse(StatusCode::OK, &HeaderMap::new(), &body);
+            let _ = CopyObject::parse(StatusCode::OK, &Headers::new(), &body);
         }
     }
 }

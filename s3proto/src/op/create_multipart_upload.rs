@@ -1,7 +1,7 @@
 //! CreateMultipartUpload: opens an upload whose parts may come in any order. What the object says about itself is
 //! fixed here.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{
     draft,
@@ -11,6 +11,7 @@ use crate::{
     checksum::{X_AMZ_CHECKSUM_ALGORITHM, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{Key, UploadId},
     xml::XmlError,
 };
@@ -38,15 +39,15 @@ pub struct CreateMultipartUploadOutput {
 impl CreateMultipartUpload<'_> {
     /// # Errors
     /// [`InputError`] when the metadata fits no header.
-    pub fn request(&self, address: &Address) -> Result<Parts, InputError> {
-        let mut parts = draft::about_object(Method::POST, address, self.key, &[("uploads", "")]);
-        draft::content_length(&mut parts, 0);
+    pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
+        draft::about_object(head, Method::POST, address, self.key, &[("uploads", "")]);
+        draft::content_length(head, 0);
         if self.checksum_crc64nvme_full_object {
-            parts.headers.insert(&X_AMZ_CHECKSUM_ALGORITHM, HeaderValue::from_static("CRC64NVME"));
-            parts.headers.insert(&X_AMZ_CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+            head.header(X_AMZ_CHECKSUM_ALGORITHM, "CRC64NVME");
+            head.header(X_AMZ_CHECKSUM_TYPE, "FULL_OBJECT");
         }
-        self.metadata.write(&mut parts.headers)?;
-        Ok(parts)
+        self.metadata.write(head)?;
+        Ok(())
     }
 
     /// Reads the answer. The bucket and key that it repeats are ignored: a server with tenants names them differently.
@@ -55,7 +56,7 @@ impl CreateMultipartUpload<'_> {
     /// [`ServiceError`] when the service refused, or names no upload.
     pub fn parse(
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Headers,
         body: &[u8],
     ) -> Result<CreateMultipartUploadOutput, ServiceError> {
         draft::expect_document(status, headers, body, "InitiateMultipartUploadResult", |document| {
@@ -68,7 +69,7 @@ impl CreateMultipartUpload<'_> {
             }
             Ok(CreateMultipartUploadOutput {
                 upload_id: upload_id.ok_or(XmlError::Element { element: "UploadId" })?,
-                checksum_echoed: headers.contains_key(&X_AMZ_CHECKSUM_ALGORITHM),
+                checksum_echoed: headers.contains(X_AMZ_CHECKSUM_ALGORITHM),
             })
         })
     }
@@ -88,11 +89,14 @@ mod tests {
     fn the_request() {
         let (key, metadata) = (key("k"), ObjectMetadata::default());
         let create = CreateMultipartUpload { key: &key, metadata: &metadata, checksum_crc64nvme_full_object: false };
-        assert_eq!(shown(&create.request(&address()).unwrap()), "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9");
+        assert_eq!(
+            shown(|text| create.request(&address(), text).unwrap()),
+            "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9"
+        );
         let checked = CreateMultipartUpload { checksum_crc64nvme_full_object: true, ..create };
         let expected = "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9\nx-amz-checksum-algorithm: CRC64NVME\n\
             x-amz-checksum-type: FULL_OBJECT";
-        assert_eq!(shown(&checked.request(&address()).unwrap()), expected);
+        assert_eq!(shown(|text| checked.request(&address(), text).unwrap()), expected);
     }
 
     #[test]
@@ -102,13 +106,13 @@ mod tests {
         let echo = headers(&[("x-amz-checksum-algorithm", "CRC64NVME")]);
         let output = CreateMultipartUpload::parse(StatusCode::OK, &echo, body).unwrap();
         assert_eq!((output.upload_id.as_str(), output.checksum_echoed), ("VXBs+/=", true));
-        assert!(!CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), body).unwrap().checksum_echoed);
+        assert!(!CreateMultipartUpload::parse(StatusCode::OK, &Headers::new(), body).unwrap().checksum_echoed);
         for body in [
             "<InitiateMultipartUploadResult/>",
             "<InitiateMultipartUploadResult><UploadId/></InitiateMultipartUploadResult>",
             "",
         ] {
-            let error = CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes()).unwrap_err();
+            let error = CreateMultipartUpload::parse(StatusCode::OK, &Headers::new(), body.as_bytes()).unwrap_err();
             assert_eq!(error.kind, Kind::Malformed);
         }
     }
@@ -116,7 +120,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = CreateMultipartUpload::parse(StatusCode::OK, &HeaderMap::new(), &body);
+            let _ = CreateMultipartUpload::parse(StatusCode::OK, &Headers::new(), &body);
         }
     }
 }

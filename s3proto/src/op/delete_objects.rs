@@ -2,13 +2,14 @@
 //! is looked at.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{draft, metadata::InputError};
 use crate::{
     checksum::{Crc64Nvme, Md5Digest},
     endpoint::Address,
     error::{Class, ServiceError, class_of_code},
+    head::{HeadText, Headers},
     name::Key,
     xml::{is_writable, push_element},
 };
@@ -81,13 +82,11 @@ impl DeleteObjects {
     }
 
     /// The head of the request; [`Self::body`] goes with it.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
-        let mut parts = draft::about_bucket(Method::POST, address, &[("delete", "")]);
-        draft::content_length(&mut parts, self.document.len() as u64);
-        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-        draft::checksums(&mut parts, self.content_md5, self.checksum_crc64nvme);
-        parts
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
+        draft::about_bucket(head, Method::POST, address, &[("delete", "")]);
+        draft::content_length(head, self.document.len() as u64);
+        head.header("content-type", "application/xml");
+        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
     }
 
     /// The list of keys.
@@ -100,7 +99,7 @@ impl DeleteObjects {
     ///
     /// # Errors
     /// [`ServiceError`] when the service refused the batch as a whole.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<DeleteObjectsOutput, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<DeleteObjectsOutput, ServiceError> {
         draft::expect_document(status, headers, body, "DeleteResult", |document| {
             let mut output = DeleteObjectsOutput::default();
             while let Some(element) = document.child()? {
@@ -154,7 +153,7 @@ mod tests {
              content-type: application/xml\nhost: h:9",
             expected.len()
         );
-        assert_eq!((shown(&batch.request(&address())), batch.body()), (head, Bytes::from(expected)));
+        assert_eq!((shown(|text| batch.request(&address(), text)), batch.body()), (head, Bytes::from(expected)));
         assert!(DeleteObjects::document([&key("a\u{1}")], true).is_err());
     }
 
@@ -162,17 +161,17 @@ mod tests {
     fn each_key_has_its_own_fate() {
         let body = b"<DeleteResult><Deleted><Key>a</Key><DeleteMarker>true</DeleteMarker></Deleted><Error><Key>b</Key>\
             <Code>InternalError</Code><Message>m</Message></Error><Error><Key>c</Key><Code>AccessDenied</Code></Error></DeleteResult>";
-        let output = DeleteObjects::parse(StatusCode::OK, &HeaderMap::new(), body).unwrap();
+        let output = DeleteObjects::parse(StatusCode::OK, &Headers::new(), body).unwrap();
         assert_eq!(output.deleted, ["a"]);
         let failed: Vec<_> = output.failed.iter().map(|failure| (failure.key.as_str(), failure.class())).collect();
         assert_eq!(failed, [("b", Class::Retry), ("c", Class::Denied)]);
-        assert!(DeleteObjects::parse(StatusCode::OK, &HeaderMap::new(), b"").is_err());
+        assert!(DeleteObjects::parse(StatusCode::OK, &Headers::new(), b"").is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = DeleteObjects::parse(StatusCode::OK, &HeaderMap::new(), &body);
+            let _ = DeleteObjects::parse(StatusCode::OK, &Headers::new(), &body);
         }
     }
 }

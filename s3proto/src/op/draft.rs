@@ -1,90 +1,79 @@
 //! What all operations share: the request line, the headers that most of them carry, and the two ways to read an
 //! answer.
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts, uri::PathAndQuery,
-};
+use http::{Method, StatusCode};
 
 use crate::{
     checksum::{CONTENT_MD5, Crc64Nvme, Md5Digest, X_AMZ_CHECKSUM_CRC64NVME},
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key},
     text,
     xml::{Document, XmlError},
 };
 
-pub(super) static X_AMZ_VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+pub(super) const X_AMZ_VERSION_ID: &str = "x-amz-version-id";
 
 /// One pair of a query.
 pub(super) type Pair<'a> = (&'static str, &'a str);
 
 /// A request about one object; the query's pairs come in the order of their names, as they are signed.
-pub(super) fn about_object(method: Method, address: &Address, key: &Key, query: &[Pair<'_>]) -> Parts {
-    let mut target = String::with_capacity(128 + key.as_bytes().len());
-    address.push_path_for(&mut target, key);
-    draft(method, address, target, query)
+pub(super) fn about_object(head: &mut HeadText, method: Method, address: &Address, key: &Key, query: &[Pair<'_>]) {
+    draft(head, method, address, |target| address.push_path_for(target, key), query);
 }
 
 /// A request about the bucket; the query's pairs come in the order of their names, as they are signed.
-pub(super) fn about_bucket(method: Method, address: &Address, query: &[Pair<'_>]) -> Parts {
-    draft(method, address, address.bucket_path().to_owned(), query)
+pub(super) fn about_bucket(head: &mut HeadText, method: Method, address: &Address, query: &[Pair<'_>]) {
+    draft(head, method, address, |target| target.push_str(address.bucket_path()), query);
 }
 
-fn draft(method: Method, address: &Address, mut target: String, query: &[Pair<'_>]) -> Parts {
+fn draft(
+    head: &mut HeadText,
+    method: Method,
+    address: &Address,
+    write_path: impl FnOnce(&mut String),
+    query: &[Pair<'_>],
+) {
     debug_assert!(query.is_sorted(), "{query:?} is not in the order in which it is signed");
-    for (index, (name, value)) in query.iter().enumerate() {
-        target.push(if index == 0 { '?' } else { '&' });
-        target.push_str(name);
-        target.push('=');
-        text::push_query(&mut target, value.as_bytes());
-    }
-    // Every byte was percent-encoded or checked when the endpoint was parsed, and every name is bounded.
-    let target = PathAndQuery::from_maybe_shared(Bytes::from(target)).expect("an encoded target is a valid one");
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = method;
-    parts.uri = Uri::from(target);
-    parts.headers = HeaderMap::with_capacity(12);
-    parts.headers.insert(header::HOST, address.host_header());
-    parts
+    // Every byte is percent-encoded here or was checked when the endpoint was parsed.
+    head.begin(&method, |target| {
+        write_path(target);
+        for (index, (name, value)) in query.iter().enumerate() {
+            target.push(if index == 0 { '?' } else { '&' });
+            target.push_str(name);
+            target.push('=');
+            text::push_query(target, value.as_bytes());
+        }
+    });
+    head.header("host", address.host_header());
 }
 
-pub(super) fn content_length(parts: &mut Parts, bytes: u64) {
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+pub(super) fn content_length(head: &mut HeadText, bytes: u64) {
+    head.number("content-length", bytes);
 }
 
 /// Adds the checksums by which the service refuses a body that changed on its way.
-pub(super) fn checksums(parts: &mut Parts, md5: Option<Md5Digest>, crc64nvme: Option<Crc64Nvme>) {
+pub(super) fn checksums(head: &mut HeadText, md5: Option<Md5Digest>, crc64nvme: Option<Crc64Nvme>) {
     if let Some(md5) = md5 {
-        insert(parts, &CONTENT_MD5, md5.to_base64());
+        head.header(CONTENT_MD5, &md5.to_base64());
     }
     if let Some(crc) = crc64nvme {
-        insert(parts, &X_AMZ_CHECKSUM_CRC64NVME, crc.to_base64());
+        head.header(X_AMZ_CHECKSUM_CRC64NVME, &crc.to_base64());
     }
 }
 
-/// Inserts a value that this crate composed itself.
-pub(super) fn insert(parts: &mut Parts, name: &HeaderName, value: String) {
-    let value = HeaderValue::try_from(value).expect("names and encoded values hold only visible ASCII");
-    parts.headers.insert(name, value);
+pub(super) fn etag(headers: &Headers) -> Option<ETag> {
+    ETag::parse(headers.text("etag")?).ok()
 }
 
-pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-pub(super) fn etag(headers: &HeaderMap) -> Option<ETag> {
-    ETag::parse(header_text(headers, &header::ETAG)?).ok()
-}
-
-pub(super) fn crc64nvme(headers: &HeaderMap) -> Option<Crc64Nvme> {
-    Crc64Nvme::parse_base64(header_text(headers, &X_AMZ_CHECKSUM_CRC64NVME)?)
+pub(super) fn crc64nvme(headers: &Headers) -> Option<Crc64Nvme> {
+    Crc64Nvme::parse_base64(headers.text(X_AMZ_CHECKSUM_CRC64NVME)?)
 }
 
 /// The answer of an operation whose success is told by the status. Such an answer has no body, but some services say 200
 /// and put an `Error` document under it, which is that error.
-pub(super) fn expect_success(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), ServiceError> {
+pub(super) fn expect_success(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<(), ServiceError> {
     if status.is_success() && (body.is_empty() || !is_error_document(body)) {
         return Ok(());
     }
@@ -99,7 +88,7 @@ fn is_error_document(body: &[u8]) -> bool {
 /// before the work began, so an `Error` document under it is that error, and anything else tells nothing.
 pub(super) fn expect_document<T>(
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &[u8],
     root: &'static str,
     read: impl FnOnce(&mut Document<'_>) -> Result<T, XmlError>,
@@ -153,15 +142,18 @@ pub(super) mod tests {
         Key::parse(text.as_bytes()).unwrap()
     }
 
-    pub(crate) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    pub(crate) fn headers(pairs: &[(&'static str, &str)]) -> Headers {
+        let mut headers = Headers::new();
+        pairs.iter().for_each(|(name, value)| headers.push(name, value.as_bytes()));
+        headers
     }
 
     /// A request as a person reads it: its line, then its headers in the order of their names.
-    pub(crate) fn shown(parts: &Parts) -> String {
-        let mut lines: Vec<_> =
-            parts.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    pub(crate) fn shown(write: impl FnOnce(&mut HeadText)) -> String {
+        let mut head = HeadText::new();
+        write(&mut head);
+        let mut lines: Vec<_> = head.lines().map(|(name, value)| format!("{name}: {value}")).collect();
         lines.sort();
-        format!("{} {}\n{}", parts.method, parts.uri, lines.join("\n"))
+        format!("{} {}\n{}", head.method(), head.target(), lines.join("\n"))
     }
 }

@@ -1,13 +1,14 @@
 //! GetObject: an object's bytes or a range of them. The body streams, so only the head is read here; a body that looks
 //! like an `Error` document is data like any other.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{draft, object_head::ObjectHead};
 use crate::{
     checksum::X_AMZ_CHECKSUM_MODE,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ByteRange, ETag, Key},
 };
 
@@ -29,21 +30,19 @@ impl GetObject<'_> {
     ///
     /// # Panics
     /// If the range is empty.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
-        let mut parts = draft::about_object(Method::GET, address, self.key, &[]);
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
+        draft::about_object(head, Method::GET, address, self.key, &[]);
         // Proxies and some servers compress on their own; the bytes wanted are the stored ones.
-        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        head.header("accept-encoding", "identity");
         if let Some(range) = self.range {
-            parts.headers.insert(header::RANGE, range.header_value());
+            head.header("range", &range.header_value());
         }
         if let Some(etag) = self.if_match {
-            draft::insert(&mut parts, &header::IF_MATCH, etag.quoted());
+            head.header("if-match", &etag.quoted());
         }
         if self.checksum_mode {
-            parts.headers.insert(&X_AMZ_CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+            head.header(X_AMZ_CHECKSUM_MODE, "ENABLED");
         }
-        parts
     }
 
     /// Reads the head. An error found here knows no code yet: the caller reads the body of a refusal and gives it to
@@ -51,7 +50,7 @@ impl GetObject<'_> {
     ///
     /// # Errors
     /// [`ServiceError`] when the status is neither 200 nor 206, or the head contradicts itself.
-    pub fn parse_head(status: StatusCode, headers: &HeaderMap) -> Result<ObjectHead, ServiceError> {
+    pub fn parse_head(status: StatusCode, headers: &Headers) -> Result<ObjectHead, ServiceError> {
         ObjectHead::parse(status, headers)
     }
 }
@@ -67,12 +66,12 @@ mod tests {
     fn the_request() {
         let (key, etag) = (key("k"), ETag::parse("\"x\"").unwrap());
         let whole = GetObject { key: &key, range: None, if_match: None, checksum_mode: false };
-        assert_eq!(shown(&whole.request(&address())), "GET /b/k\naccept-encoding: identity\nhost: h:9");
+        assert_eq!(shown(|text| whole.request(&address(), text)), "GET /b/k\naccept-encoding: identity\nhost: h:9");
         let range = Some(ByteRange { start: 5, end: 15 });
         let part = GetObject { range, if_match: Some(&etag), checksum_mode: true, ..whole };
         let expected = "GET /b/k\naccept-encoding: identity\nhost: h:9\nif-match: \"x\"\nrange: bytes=5-14\n\
             x-amz-checksum-mode: ENABLED";
-        assert_eq!(shown(&part.request(&address())), expected);
+        assert_eq!(shown(|text| part.request(&address(), text)), expected);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! HeadObject: what GetObject would say, without the bytes.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{draft, object_head::ObjectHead};
 use crate::{
     checksum::X_AMZ_CHECKSUM_MODE,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{Key, PartNumber},
 };
 
@@ -23,22 +24,20 @@ pub struct HeadObject<'a> {
 
 impl HeadObject<'_> {
     /// The head of the request.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let number = self.part_number.map(|number| number.to_string());
         let query = number.as_deref().map(|number| ("partNumber", number));
-        let mut parts = draft::about_object(Method::HEAD, address, self.key, query.as_slice());
+        draft::about_object(head, Method::HEAD, address, self.key, query.as_slice());
         if self.checksum_mode {
-            parts.headers.insert(&X_AMZ_CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+            head.header(X_AMZ_CHECKSUM_MODE, "ENABLED");
         }
-        parts
     }
 
     /// Reads the answer; there is no body to HEAD, so `_body` is empty.
     ///
     /// # Errors
     /// [`ServiceError`] when the service refused; it has no code, and its class follows from the status.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, _body: &[u8]) -> Result<ObjectHead, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, _body: &[u8]) -> Result<ObjectHead, ServiceError> {
         ObjectHead::parse(status, headers)
     }
 }
@@ -55,10 +54,10 @@ mod tests {
     fn the_request() {
         let key = key("k");
         let head = HeadObject { key: &key, part_number: None, checksum_mode: false };
-        assert_eq!(shown(&head.request(&address())), "HEAD /b/k\nhost: h:9");
+        assert_eq!(shown(|text| head.request(&address(), text)), "HEAD /b/k\nhost: h:9");
         let part = HeadObject { part_number: PartNumber::new(1).ok(), checksum_mode: true, ..head };
         let expected = "HEAD /b/k?partNumber=1\nhost: h:9\nx-amz-checksum-mode: ENABLED";
-        assert_eq!(shown(&part.request(&address())), expected);
+        assert_eq!(shown(|text| part.request(&address(), text)), expected);
     }
 
     #[test]

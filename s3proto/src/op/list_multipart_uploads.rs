@@ -1,12 +1,13 @@
 //! ListMultipartUploads: uploads that were opened and neither completed nor aborted.
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft::{self, flag};
 use crate::{
     date,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{Prefix, UploadId},
     text::decode_form,
     xml::{Document, XmlError},
@@ -51,8 +52,7 @@ impl ListMultipartUploads<'_> {
     ///
     /// # Panics
     /// If a marker is longer than any that [`Self::parse`] lets through.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let max_uploads = self.max_uploads.map(|count| count.to_string());
         let pairs = [
             ("encoding-type", Some("url")),
@@ -63,7 +63,7 @@ impl ListMultipartUploads<'_> {
             ("uploads", Some("")),
         ];
         let query: Vec<_> = pairs.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
-        draft::about_bucket(Method::GET, address, &query)
+        draft::about_bucket(head, Method::GET, address, &query);
     }
 
     /// Reads a page.
@@ -73,7 +73,7 @@ impl ListMultipartUploads<'_> {
     /// begins nowhere.
     pub fn parse(
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Headers,
         body: &[u8],
     ) -> Result<ListMultipartUploadsOutput, ServiceError> {
         draft::expect_document(status, headers, body, "ListMultipartUploadsResult", read)
@@ -135,19 +135,19 @@ mod tests {
     use crate::error::Kind;
 
     fn parse(body: &str) -> Result<ListMultipartUploadsOutput, ServiceError> {
-        ListMultipartUploads::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes())
+        ListMultipartUploads::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
     }
 
     #[test]
     fn the_request() {
         let (empty, prefix) = (Prefix::default(), Prefix::parse("p/").unwrap());
         let first = ListMultipartUploads { prefix: &empty, after: None, max_uploads: None };
-        assert_eq!(shown(&first.request(&address())), "GET /b?encoding-type=url&uploads=\nhost: h:9");
+        assert_eq!(shown(|text| first.request(&address(), text)), "GET /b?encoding-type=url&uploads=\nhost: h:9");
         let after = ("k".to_owned(), "u".to_owned());
         let second = ListMultipartUploads { prefix: &prefix, after: Some(&after), max_uploads: Some(1) };
         let expected = "GET /b?encoding-type=url&key-marker=k&max-uploads=1&prefix=p%2F&upload-id-marker=u&uploads=\n\
             host: h:9";
-        assert_eq!(shown(&second.request(&address())), expected);
+        assert_eq!(shown(|text| second.request(&address(), text)), expected);
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ListMultipartUploads::parse(StatusCode::OK, &HeaderMap::new(), &body);
+            let _ = ListMultipartUploads::parse(StatusCode::OK, &Headers::new(), &body);
         }
     }
 }

@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft::{self, flag};
 use crate::{
     date,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key, Prefix},
     text::{decode_form, decode_form_in_place},
     xml::{Document, XmlError},
@@ -79,8 +80,7 @@ impl ListObjectsV2<'_> {
     ///
     /// # Panics
     /// If the continuation token is longer than any that [`Self::parse`] lets through.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let max_keys = self.max_keys.map(|count| count.to_string());
         let delimiter = self.delimiter.map(String::from);
         let pairs = [
@@ -93,7 +93,7 @@ impl ListObjectsV2<'_> {
             ("start-after", self.start_after.map(Key::as_str)),
         ];
         let query: Vec<_> = pairs.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
-        draft::about_bucket(Method::GET, address, &query)
+        draft::about_bucket(head, Method::GET, address, &query);
     }
 
     /// Reads a page. Counts that the service states are ignored: some lie.
@@ -101,7 +101,7 @@ impl ListObjectsV2<'_> {
     /// # Errors
     /// [`ServiceError`] when the service refused, or the page lacks what a sync needs: a row's key, size or time, or
     /// the token of a next page that is announced.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<ListPage, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<ListPage, ServiceError> {
         draft::expect_document(status, headers, body, "ListBucketResult", |document| {
             // Keys, and the markup around them, take well over a hundred bytes a row.
             let mut page = ListPage { rows: Vec::with_capacity(body.len() / 256), ..ListPage::default() };
@@ -230,7 +230,7 @@ mod tests {
     use crate::error::{Class, Kind};
 
     fn parse(body: &str) -> Result<ListPage, ServiceError> {
-        ListObjectsV2::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes())
+        ListObjectsV2::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
     }
 
     fn keys(page: &ListPage) -> Vec<&[u8]> {
@@ -255,7 +255,7 @@ mod tests {
             max_keys: None,
             delimiter: None,
         };
-        assert_eq!(shown(&first.request(&address())), "GET /b?encoding-type=url&list-type=2\nhost: h:9");
+        assert_eq!(shown(|text| first.request(&address(), text)), "GET /b?encoding-type=url&list-type=2\nhost: h:9");
         let full = ListObjectsV2 {
             prefix: &prefix,
             start_after: Some(&after),
@@ -265,7 +265,7 @@ mod tests {
         };
         let expected = "GET /b?continuation-token=t%2F%2B%3D&delimiter=%2F&encoding-type=url&list-type=2&max-keys=1\
             &prefix=p%2B%2F%C3%BC&start-after=a%26b\nhost: h:9";
-        assert_eq!(shown(&full.request(&address())), expected);
+        assert_eq!(shown(|text| full.request(&address(), text)), expected);
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod tests {
                 Just("<Size>7</Size>"), Just("<EncodingType>url</EncodingType>"), Just("<LastModified>2009-10-12T17:50:30Z</LastModified>")
             ], 0..30),
         ) {
-            let _ = ListObjectsV2::parse(StatusCode::OK, &HeaderMap::new(), &bytes);
+            let _ = ListObjectsV2::parse(StatusCode::OK, &Headers::new(), &bytes);
             let _ = parse(&format!("<ListBucketResult>{}</ListBucketResult>", pieces.concat()));
         }
 

@@ -1,6 +1,6 @@
 //! ListParts: the parts of an upload that the service already has, which a resumed run need not send again.
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft::{self, flag, number};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     date,
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key, PartNumber, UploadId},
     xml::{Document, XmlError},
 };
@@ -51,8 +52,7 @@ pub struct ListedPart {
 
 impl ListParts<'_> {
     /// The head of the request.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let max_parts = self.max_parts.map(|count| count.to_string());
         let marker = self.part_number_marker.map(|number| number.to_string());
         let pairs = [
@@ -61,7 +61,7 @@ impl ListParts<'_> {
             ("uploadId", Some(self.upload_id.as_str())),
         ];
         let query: Vec<_> = pairs.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
-        draft::about_object(Method::GET, address, self.key, &query)
+        draft::about_object(head, Method::GET, address, self.key, &query);
     }
 
     /// Reads a page.
@@ -69,7 +69,7 @@ impl ListParts<'_> {
     /// # Errors
     /// [`ServiceError`] when the service refused, a part lacks its number, size or tag, or a next page is announced
     /// that begins nowhere.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<ListPartsOutput, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<ListPartsOutput, ServiceError> {
         draft::expect_document(status, headers, body, "ListPartsResult", |document| {
             let mut output = ListPartsOutput::default();
             let (mut truncated, mut marker) = (false, None);
@@ -126,17 +126,17 @@ mod tests {
     use crate::error::Kind;
 
     fn parse(body: &str) -> Result<ListPartsOutput, ServiceError> {
-        ListParts::parse(StatusCode::OK, &HeaderMap::new(), body.as_bytes())
+        ListParts::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
     }
 
     #[test]
     fn the_request() {
         let (key, upload_id) = (key("k"), UploadId::parse("u").unwrap());
         let first = ListParts { key: &key, upload_id: &upload_id, part_number_marker: None, max_parts: None };
-        assert_eq!(shown(&first.request(&address())), "GET /b/k?uploadId=u\nhost: h:9");
+        assert_eq!(shown(|text| first.request(&address(), text)), "GET /b/k?uploadId=u\nhost: h:9");
         let second = ListParts { part_number_marker: PartNumber::new(7).ok(), max_parts: Some(2), ..first };
         let expected = "GET /b/k?max-parts=2&part-number-marker=7&uploadId=u\nhost: h:9";
-        assert_eq!(shown(&second.request(&address())), expected);
+        assert_eq!(shown(|text| second.request(&address(), text)), expected);
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ListParts::parse(StatusCode::OK, &HeaderMap::new(), &body);
+            let _ = ListParts::parse(StatusCode::OK, &Headers::new(), &body);
         }
     }
 }

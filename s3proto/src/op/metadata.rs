@@ -1,7 +1,8 @@
 //! What an object says about itself beside its bytes, as headers on the way up and down.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
+
+use crate::head::{HeadText, Headers, Unfit, is_value};
 
 const USER_PREFIX: &str = "x-amz-meta-";
 
@@ -49,60 +50,58 @@ pub struct ObjectMetadata {
 
 impl ObjectMetadata {
     /// Adds the metadata to a request.
-    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), InputError> {
+    pub(super) fn write(&self, head: &mut HeadText) -> Result<(), InputError> {
         let standard = [
-            (header::CONTENT_TYPE, &self.content_type),
-            (header::CONTENT_ENCODING, &self.content_encoding),
-            (header::CONTENT_DISPOSITION, &self.content_disposition),
-            (header::CONTENT_LANGUAGE, &self.content_language),
-            (header::CACHE_CONTROL, &self.cache_control),
-            (header::EXPIRES, &self.expires),
+            ("content-type", &self.content_type),
+            ("content-encoding", &self.content_encoding),
+            ("content-disposition", &self.content_disposition),
+            ("content-language", &self.content_language),
+            ("cache-control", &self.cache_control),
+            ("expires", &self.expires),
         ];
         for (name, value) in standard {
             if let Some(value) = value {
-                let value = header_value(name.as_str(), value)?;
-                headers.insert(name, value);
+                head.try_header("", name, value).map_err(|Unfit| refused(name, value))?;
             }
         }
-        for (name, value) in &self.user {
-            let header = HeaderName::try_from(format!("{USER_PREFIX}{name}"))
-                .map_err(|_| InputError::MetadataName { name: crate::text::shown(name) })?;
-            headers.insert(header, header_value(name, value)?);
+        for (index, (name, value)) in self.user.iter().enumerate() {
+            // Of a name that is there twice the last value counts; both on one line would be a third.
+            if !self.user[index + 1..].iter().any(|(later, _)| later.eq_ignore_ascii_case(name)) {
+                head.try_header(USER_PREFIX, name, value).map_err(|Unfit| refused(name, value))?;
+            }
         }
         Ok(())
     }
 
     /// Collects the metadata from an answer.
-    pub(super) fn read(headers: &HeaderMap) -> Self {
-        let standard = |name: HeaderName| headers.get(name).map(value_text);
+    pub(super) fn read(headers: &Headers) -> Self {
+        let standard = |name: &str| headers.value(name).map(value_text);
         let user = headers.iter().filter_map(|(name, value)| {
-            name.as_str().strip_prefix(USER_PREFIX).map(|name| (name.to_owned(), value_text(value)))
+            name.strip_prefix(USER_PREFIX).map(|name| (name.to_owned(), value_text(value)))
         });
         Self {
-            content_type: standard(header::CONTENT_TYPE),
-            content_encoding: standard(header::CONTENT_ENCODING).and_then(|value| without_aws_chunked(&value)),
-            content_disposition: standard(header::CONTENT_DISPOSITION),
-            content_language: standard(header::CONTENT_LANGUAGE),
-            cache_control: standard(header::CACHE_CONTROL),
-            expires: standard(header::EXPIRES),
+            content_type: standard("content-type"),
+            content_encoding: standard("content-encoding").and_then(|value| without_aws_chunked(&value)),
+            content_disposition: standard("content-disposition"),
+            content_language: standard("content-language"),
+            cache_control: standard("cache-control"),
+            expires: standard("expires"),
             user: user.collect(),
         }
     }
 }
 
-fn header_value(name: &str, value: &str) -> Result<HeaderValue, InputError> {
-    let refused = || InputError::MetadataValue { name: crate::text::shown(name) };
-    if !value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
-        return Err(refused());
-    }
-    HeaderValue::from_str(value).map_err(|_| refused())
+/// Which of the two no header can carry.
+fn refused(name: &str, value: &str) -> InputError {
+    let name = crate::text::shown(name);
+    if is_value(value) { InputError::MetadataName { name } } else { InputError::MetadataValue { name } }
 }
 
 /// A header's value as text. Some servers send UTF-8 and some Latin-1; each byte of the latter is its own character.
-fn value_text(value: &HeaderValue) -> String {
-    match std::str::from_utf8(value.as_bytes()) {
+fn value_text(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
         Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().map(|&byte| char::from(byte)).collect(),
+        Err(_) => value.iter().map(|&byte| char::from(byte)).collect(),
     }
 }
 
@@ -119,6 +118,21 @@ mod tests {
 
     use super::*;
 
+    /// What the metadata become on their way through a server.
+    fn written(metadata: &ObjectMetadata) -> Result<Headers, InputError> {
+        let mut head = HeadText::new();
+        metadata.write(&mut head)?;
+        Ok(crate::head::tests::echoed(&head))
+    }
+
+    #[test]
+    fn of_a_name_that_is_there_twice_the_last_value_counts() {
+        let user = vec![("A".into(), "1".into()), ("b".into(), "2".into()), ("a".into(), "3".into())];
+        let headers = written(&ObjectMetadata { user, ..ObjectMetadata::default() }).unwrap();
+        let kept = [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())];
+        assert_eq!(ObjectMetadata::read(&headers).user, kept);
+    }
+
     #[test]
     fn what_is_written_reads_back() {
         let text = |text: &str| Some(text.to_owned());
@@ -131,9 +145,8 @@ mod tests {
             expires: text("never"),
             user: vec![("mtime".into(), "1.5".into())],
         };
-        let mut headers = HeaderMap::new();
-        metadata.write(&mut headers).unwrap();
-        assert_eq!(headers["x-amz-meta-mtime"], "1.5");
+        let headers = written(&metadata).unwrap();
+        assert_eq!(headers.text("x-amz-meta-mtime"), Some("1.5"));
         assert_eq!(ObjectMetadata::read(&headers), metadata);
     }
 
@@ -143,13 +156,13 @@ mod tests {
             let user = ObjectMetadata { user: vec![("a".into(), evil.into())], ..ObjectMetadata::default() };
             let standard = ObjectMetadata { content_type: Some(evil.into()), ..ObjectMetadata::default() };
             for metadata in [user, standard] {
-                let refused = metadata.write(&mut HeaderMap::new());
+                let refused = written(&metadata);
                 assert!(matches!(refused, Err(InputError::MetadataValue { .. })), "{evil:?}");
             }
         }
         for evil in ["a b", "a:b", "a\r\nb", "\u{e9}"] {
             let metadata = ObjectMetadata { user: vec![(evil.into(), "v".into())], ..ObjectMetadata::default() };
-            assert!(matches!(metadata.write(&mut HeaderMap::new()), Err(InputError::MetadataName { .. })), "{evil:?}");
+            assert!(matches!(written(&metadata), Err(InputError::MetadataName { .. })), "{evil:?}");
         }
     }
 
@@ -164,17 +177,16 @@ mod tests {
         #[test]
         fn arbitrary_metadata_is_refused_or_whole(name in "[a-z]{1,5}|\\PC{1,5}", value in any::<String>()) {
             let metadata = ObjectMetadata { user: vec![(name, value.clone())], ..ObjectMetadata::default() };
-            let mut headers = HeaderMap::new();
-            if metadata.write(&mut headers).is_ok() {
+            if let Ok(headers) = written(&metadata) {
                 prop_assert_eq!(&ObjectMetadata::read(&headers).user[0].1, &value);
             }
         }
 
         #[test]
         fn arbitrary_headers_never_panic(value in proptest::collection::vec(any::<u8>(), 0..30)) {
-            if let Ok(value) = HeaderValue::from_bytes(&value) {
-                let _ = ObjectMetadata::read(&[(header::CONTENT_ENCODING, value)].into_iter().collect());
-            }
+            let mut headers = Headers::new();
+            headers.push("Content-Encoding", &value);
+            let _ = ObjectMetadata::read(&headers);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One file per S3 operation: what it takes, the head of its request, what its answer means.
 //!
-//! Every operation is a struct of borrowed inputs. `request` gives the head to be signed and sent, `Host` and the exact
+//! Every operation is a struct of borrowed inputs. `request` writes the head to be signed and sent, `Host` and the exact
 //! `Content-Length` included: present, if only as 0, where a body could be, and absent where none may be. `parse`
 //! takes the whole answer; where the body is an object's data, `parse_head` takes the head alone. An operation whose
 //! answer is a document succeeds only if the document's root says so, whatever the status.

@@ -1,19 +1,20 @@
 //! What the head of a GET or a HEAD says about an object.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::StatusCode;
 
 use super::{
-    draft::{X_AMZ_VERSION_ID, crc64nvme, etag, header_text},
+    draft::{X_AMZ_VERSION_ID, crc64nvme, etag},
     metadata::ObjectMetadata,
 };
 use crate::{
     checksum::{ChecksumType, Crc64Nvme, X_AMZ_CHECKSUM_TYPE},
     date,
     error::ServiceError,
+    head::Headers,
     name::{ByteRange, ETag},
 };
 
-static X_AMZ_MP_PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
+const X_AMZ_MP_PARTS_COUNT: &str = "x-amz-mp-parts-count";
 
 /// An object, or the range of it that was asked for, as its answer's head describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,21 +41,21 @@ pub struct ObjectHead {
 }
 
 impl ObjectHead {
-    pub(super) fn parse(status: StatusCode, headers: &HeaderMap) -> Result<Self, ServiceError> {
+    pub(super) fn parse(status: StatusCode, headers: &Headers) -> Result<Self, ServiceError> {
         let malformed = |what: &str| Err(ServiceError::malformed(status, headers, what));
         if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return Err(ServiceError::parse(status, headers, b""));
         }
-        let size = match headers.get(header::CONTENT_LENGTH) {
+        let size = match headers.value("content-length") {
             None => None,
-            Some(value) => match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
+            Some(_) => match headers.text("content-length").and_then(|text| text.trim().parse().ok()) {
                 Some(size) => Some(size),
                 None => return malformed("the `Content-Length` is no number"),
             },
         };
         let content_range = match status {
             StatusCode::PARTIAL_CONTENT => {
-                let text = header_text(headers, &header::CONTENT_RANGE).unwrap_or("");
+                let text = headers.text("content-range").unwrap_or("");
                 let Some((range, total)) = parse_content_range(text) else {
                     return malformed("a partial answer without a usable `Content-Range`");
                 };
@@ -65,7 +66,7 @@ impl ObjectHead {
             }
             _ => None,
         };
-        let last_modified = header_text(headers, &header::LAST_MODIFIED).and_then(date::http_to_unix_seconds);
+        let last_modified = headers.text("last-modified").and_then(date::http_to_unix_seconds);
         Ok(Self {
             size,
             content_range,
@@ -73,9 +74,9 @@ impl ObjectHead {
             last_modified_ns: last_modified.map(|seconds| seconds.saturating_mul(1_000_000_000)),
             metadata: ObjectMetadata::read(headers),
             checksum_crc64nvme: crc64nvme(headers),
-            checksum_type: header_text(headers, &X_AMZ_CHECKSUM_TYPE).and_then(ChecksumType::parse),
-            parts_count: header_text(headers, &X_AMZ_MP_PARTS_COUNT).and_then(|count| count.parse().ok()),
-            version_id: header_text(headers, &X_AMZ_VERSION_ID).map(str::to_owned),
+            checksum_type: headers.text(X_AMZ_CHECKSUM_TYPE).and_then(ChecksumType::parse),
+            parts_count: headers.text(X_AMZ_MP_PARTS_COUNT).and_then(|count| count.parse().ok()),
+            version_id: headers.text(X_AMZ_VERSION_ID).map(str::to_owned),
         })
     }
 }
@@ -148,7 +149,7 @@ mod tests {
             [(404, Class::Absent), (403, Class::Denied), (412, Class::Conflict), (416, Class::Conflict)]
         {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(ObjectHead::parse(status, &HeaderMap::new()).unwrap_err().class(), class);
+            assert_eq!(ObjectHead::parse(status, &Headers::new()).unwrap_err().class(), class);
         }
     }
 

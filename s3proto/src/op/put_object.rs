@@ -1,15 +1,16 @@
 //! PutObject: a whole object in one request, visible only once the service has all of it.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{Method, StatusCode};
 
 use super::{
-    draft::{self, X_AMZ_VERSION_ID, header_text},
+    draft::{self, X_AMZ_VERSION_ID},
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
     checksum::{Crc64Nvme, Md5Digest},
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key},
 };
 
@@ -44,25 +45,25 @@ pub struct PutObjectOutput {
 impl PutObject<'_> {
     /// # Errors
     /// [`InputError`] when the metadata fits no header.
-    pub fn request(&self, address: &Address) -> Result<Parts, InputError> {
-        let mut parts = draft::about_object(Method::PUT, address, self.key, &[]);
-        draft::content_length(&mut parts, self.content_length);
-        draft::checksums(&mut parts, self.content_md5, self.checksum_crc64nvme);
+    pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
+        draft::about_object(head, Method::PUT, address, self.key, &[]);
+        draft::content_length(head, self.content_length);
+        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
         if self.if_none_match {
-            parts.headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+            head.header("if-none-match", "*");
         }
-        self.metadata.write(&mut parts.headers)?;
-        Ok(parts)
+        self.metadata.write(head)?;
+        Ok(())
     }
 
     /// # Errors
     /// [`ServiceError`] when the service refused.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<PutObjectOutput, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<PutObjectOutput, ServiceError> {
         draft::expect_success(status, headers, body)?;
         Ok(PutObjectOutput {
             etag: draft::etag(headers),
             checksum_crc64nvme: draft::crc64nvme(headers),
-            version_id: header_text(headers, &X_AMZ_VERSION_ID).map(str::to_owned),
+            version_id: headers.text(X_AMZ_VERSION_ID).map(str::to_owned),
         })
     }
 }
@@ -94,9 +95,9 @@ mod tests {
         let expected = "PUT /b/a/../b%20c\ncontent-length: 0\ncontent-md5: AAAAAAAAAAAAAAAAAAAAAA==\n\
             content-type: text/plain\nhost: h:9\nif-none-match: *\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\n\
             x-amz-meta-mtime: 1";
-        assert_eq!(shown(&put.request(&address()).unwrap()), expected);
+        assert_eq!(shown(|text| put.request(&address(), text).unwrap()), expected);
         let evil = ObjectMetadata { cache_control: Some("a\r\nb".into()), ..ObjectMetadata::default() };
-        assert!(PutObject { metadata: &evil, ..put }.request(&address()).is_err());
+        assert!(PutObject { metadata: &evil, ..put }.request(&address(), &mut HeadText::new()).is_err());
     }
 
     #[test]
@@ -105,10 +106,10 @@ mod tests {
         let output = PutObject::parse(StatusCode::OK, &answer, b"").unwrap();
         assert_eq!(output.etag.unwrap().to_string(), "x");
         assert_eq!(output.checksum_crc64nvme, Some(Crc64Nvme(0xAE8B_1486_0A79_9888)));
-        let bare = PutObject::parse(StatusCode::OK, &HeaderMap::new(), b"").unwrap();
+        let bare = PutObject::parse(StatusCode::OK, &Headers::new(), b"").unwrap();
         assert_eq!((bare.etag, bare.checksum_crc64nvme, bare.version_id), (None, None, None));
         let body = b"<Error><Code>SlowDown</Code><Message>m</Message></Error>";
-        let error = PutObject::parse(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), body).unwrap_err();
+        let error = PutObject::parse(StatusCode::SERVICE_UNAVAILABLE, &Headers::new(), body).unwrap_err();
         assert_eq!(error.class(), Class::Throttle);
         let error = PutObject::parse(StatusCode::OK, &answer, body).unwrap_err();
         assert_eq!(error.class(), Class::Throttle);

@@ -1,12 +1,13 @@
 //! UploadPart: one part of an upload. A part sent twice replaces itself, so sending again is always safe.
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 
 use super::draft;
 use crate::{
     checksum::{Crc64Nvme, Md5Digest},
     endpoint::Address,
     error::ServiceError,
+    head::{HeadText, Headers},
     name::{ETag, Key, PartNumber, UploadId},
 };
 
@@ -38,19 +39,17 @@ pub struct UploadPartOutput {
 
 impl UploadPart<'_> {
     /// The head of the request.
-    #[must_use]
-    pub fn request(&self, address: &Address) -> Parts {
+    pub fn request(&self, address: &Address, head: &mut HeadText) {
         let number = self.part_number.to_string();
         let query = [("partNumber", number.as_str()), ("uploadId", self.upload_id.as_str())];
-        let mut parts = draft::about_object(Method::PUT, address, self.key, &query);
-        draft::content_length(&mut parts, self.content_length);
-        draft::checksums(&mut parts, self.content_md5, self.checksum_crc64nvme);
-        parts
+        draft::about_object(head, Method::PUT, address, self.key, &query);
+        draft::content_length(head, self.content_length);
+        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
     }
 
     /// # Errors
     /// [`ServiceError`] when the service refused.
-    pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<UploadPartOutput, ServiceError> {
+    pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<UploadPartOutput, ServiceError> {
         draft::expect_success(status, headers, body)?;
         Ok(UploadPartOutput { etag: draft::etag(headers), checksum_crc64nvme: draft::crc64nvme(headers) })
     }
@@ -77,16 +76,16 @@ mod tests {
         };
         let expected = "PUT /b/k?partNumber=7&uploadId=u%2F%2B\ncontent-length: 5\nhost: h:9\n\
             x-amz-checksum-crc64nvme: AAAAAAAAAAA=";
-        assert_eq!(shown(&part.request(&address())), expected);
+        assert_eq!(shown(|text| part.request(&address(), text)), expected);
     }
 
     #[test]
     fn the_answer() {
         let output = UploadPart::parse(StatusCode::OK, &headers(&[("etag", "\"x\"")]), b"").unwrap();
         assert_eq!((output.etag.unwrap().to_string().as_str(), output.checksum_crc64nvme), ("x", None));
-        assert_eq!(UploadPart::parse(StatusCode::OK, &HeaderMap::new(), b"").unwrap().etag, None);
+        assert_eq!(UploadPart::parse(StatusCode::OK, &Headers::new(), b"").unwrap().etag, None);
         let body = b"<Error><Code>NoSuchUpload</Code><Message>m</Message></Error>";
-        let error = UploadPart::parse(StatusCode::NOT_FOUND, &HeaderMap::new(), body).unwrap_err();
+        let error = UploadPart::parse(StatusCode::NOT_FOUND, &Headers::new(), body).unwrap_err();
         assert_eq!((error.class(), error.code.as_str()), (Class::Absent, "NoSuchUpload"));
     }
 }

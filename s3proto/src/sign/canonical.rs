@@ -1,8 +1,6 @@
 //! The canonical request: the text, the same at both ends, over which a signature is made.
 
-use http::{HeaderMap, HeaderValue, request::Parts};
-
-use super::{UNSIGNED, X_AMZ_CONTENT_SHA256};
+use crate::head::HeadText;
 
 /// Headers that something between us and the service may add, drop or rewrite: those of one hop, those that HTTP
 /// libraries fill in, and `accept-encoding`, which Google's front end rewrites.
@@ -27,28 +25,36 @@ const UNTOUCHED: [&str; 15] = [
 /// How many headers or query pairs are sorted without touching the heap; objects with more metadata exist and are rare.
 const INLINE: usize = 32;
 
+/// Nearly every name that is signed can be told by how it begins.
+fn is_signed(name: &str) -> bool {
+    name.starts_with("x-amz-") || !UNTOUCHED.contains(&name)
+}
+
 /// Writes the canonical request to `out`, and the names of the signed headers, joined by `;`, to `signed_names` too.
-pub(super) fn write(out: &mut String, signed_names: &mut String, parts: &Parts) {
-    out.push_str(parts.method.as_str());
+pub(super) fn write(out: &mut String, signed_names: &mut String, head: &HeadText, payload: &str) {
+    let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
+    out.push_str(head.method());
     out.push('\n');
-    out.push_str(parts.uri.path());
+    out.push_str(path);
     out.push('\n');
-    write_query(out, parts.uri.query().unwrap_or(""));
+    write_query(out, query);
     out.push('\n');
     let names_start = signed_names.len();
-    write_headers(out, signed_names, &parts.headers);
+    write_headers(out, signed_names, head);
     out.push('\n');
     out.push_str(&signed_names[names_start..]);
     out.push('\n');
-    let payload = parts.headers.get(&X_AMZ_CONTENT_SHA256).and_then(|value| value.to_str().ok());
-    out.push_str(payload.unwrap_or(UNSIGNED));
+    out.push_str(payload);
 }
 
 /// The pairs in the order of their names, then of their values; a name alone gets its `=`.
 fn write_query(out: &mut String, query: &str) {
-    let pairs =
-        || query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    with_sorted(pairs().count(), pairs(), ("", ""), |sorted| {
+    if query.is_empty() {
+        return;
+    }
+    let pieces = query.split('&');
+    let pairs = pieces.clone().filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    with_sorted(pieces.count(), pairs, ("", ""), |sorted| {
         for (index, (name, value)) in sorted.iter().enumerate() {
             if index > 0 {
                 out.push('&');
@@ -61,10 +67,10 @@ fn write_query(out: &mut String, query: &str) {
 }
 
 /// The headers in the order of their names; several values of one name keep their own order and share a line.
-fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMap) {
-    let signed = || headers.iter().filter(|(name, _)| !UNTOUCHED.contains(&name.as_str()));
-    let entries = signed().enumerate().map(|(index, (name, value))| (name.as_str(), index, Some(value)));
-    with_sorted(signed().count(), entries, ("", 0, None), |sorted| {
+fn write_headers(out: &mut String, signed_names: &mut String, head: &HeadText) {
+    let signed = head.lines().filter(|(name, _)| is_signed(name));
+    let entries = signed.enumerate().map(|(index, (name, value))| (name, index, value));
+    with_sorted(head.lines().count(), entries, ("", 0, ""), |sorted| {
         let mut previous = "";
         for &(name, _, value) in sorted {
             if name == previous {
@@ -79,7 +85,7 @@ fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMa
                 out.push_str(name);
                 out.push(':');
             }
-            write_value(out, value.map_or(b"", HeaderValue::as_bytes));
+            write_value(out, value);
             out.push('\n');
             previous = name;
         }
@@ -87,17 +93,12 @@ fn write_headers(out: &mut String, signed_names: &mut String, headers: &HeaderMa
 }
 
 /// A value without the blanks around it, and with runs of blanks inside as one.
-fn write_value(out: &mut String, value: &[u8]) {
-    // Nearly every value is text that is in this form already.
-    if let Ok(text) = std::str::from_utf8(value)
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !value.windows(2).any(|pair| pair == b"  ")
-    {
-        return out.push_str(text);
+fn write_value(out: &mut String, value: &str) {
+    // Nearly every value is in this form already.
+    if !value.starts_with(' ') && !value.ends_with(' ') && !value.as_bytes().windows(2).any(|pair| pair == b"  ") {
+        return out.push_str(value);
     }
-    let text = String::from_utf8_lossy(value);
-    for (index, word) in text.split(' ').filter(|word| !word.is_empty()).enumerate() {
+    for (index, word) in value.split(' ').filter(|word| !word.is_empty()).enumerate() {
         if index > 0 {
             out.push(' ');
         }
@@ -105,19 +106,22 @@ fn write_value(out: &mut String, value: &[u8]) {
     }
 }
 
-/// Hands `count` items to `then` in ascending order; usual counts stay on the stack.
-fn with_sorted<T: Ord + Copy>(count: usize, items: impl Iterator<Item = T>, blank: T, then: impl FnOnce(&[T])) {
+/// Hands the items, of which there are at most `count_max`, to `then` in ascending order; usual counts stay on the stack.
+fn with_sorted<T: Ord + Copy>(count_max: usize, items: impl Iterator<Item = T>, blank: T, then: impl FnOnce(&[T])) {
     let mut inline = [blank; INLINE];
     let mut spilled = Vec::new();
-    let room = if count <= INLINE {
-        &mut inline[..count]
+    let room = if count_max <= INLINE {
+        &mut inline[..]
     } else {
-        spilled.resize(count, blank);
+        spilled.resize(count_max, blank);
         &mut spilled[..]
     };
+    let mut count = 0;
     for (slot, item) in room.iter_mut().zip(items) {
         *slot = item;
+        count += 1;
     }
+    let room = &mut room[..count];
     // The operations write their queries in order, so there is often nothing to do.
     if !room.is_sorted() {
         room.sort_unstable();

@@ -9,15 +9,15 @@ mod key;
 
 use std::fmt;
 
-use http::{HeaderName, HeaderValue, header::AUTHORIZATION, request::Parts};
 use sha2::{Digest, Sha256};
 
-use crate::{date, text};
+use crate::{date, head::HeadText, text};
 use key::SigningKey;
 
-static X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
-static X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-static X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+const AUTHORIZATION: &str = "authorization";
+const X_AMZ_DATE: &str = "x-amz-date";
+const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
+const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// The SHA-256 of no bytes.
@@ -80,10 +80,9 @@ pub struct Signer {
 
 struct Identity {
     credentials: Credentials,
-    token: Option<HeaderValue>,
     key: Option<SigningKey>,
-    /// The second whose stamp was last written; requests come many to a second.
-    stamp: Option<(i64, [u8; 8], HeaderValue)>,
+    /// The second whose day and stamp were last written; requests come many to a second.
+    stamp: Option<(i64, [u8; 8], [u8; 16])>,
 }
 
 impl Signer {
@@ -93,14 +92,7 @@ impl Signer {
     /// the service refuses them.
     #[must_use]
     pub fn new(credentials: Option<Credentials>, region: String) -> Self {
-        let identity = credentials.map(|credentials| {
-            let token = credentials.session_token.as_ref().and_then(|token| {
-                let mut value = HeaderValue::try_from(token.expose()).ok()?;
-                value.set_sensitive(true);
-                Some(value)
-            });
-            Identity { credentials, token, key: None, stamp: None }
-        });
+        let identity = credentials.map(|credentials| Identity { credentials, key: None, stamp: None });
         Self { identity, region, canonical: String::new(), to_sign: String::new(), authorization: String::new() }
     }
 
@@ -120,16 +112,20 @@ impl Signer {
 
     /// Adds the signature and the headers it needs. Signing again, for another attempt, replaces them.
     ///
-    /// `Host` must be present: hyper would add it too late for the signature to cover it.
-    pub fn sign(&mut self, parts: &mut Parts, payload: Payload, now_unix_seconds: i64) {
+    /// `Host` must be present, for the signature to cover it.
+    pub fn sign(&mut self, head: &mut HeadText, payload: Payload, now_unix_seconds: i64) {
         let Some(identity) = &mut self.identity else { return };
-        debug_assert!(parts.headers.contains_key(http::header::HOST), "a request is signed with its Host");
+        debug_assert!(head.value("host").is_some(), "a request is signed with its Host");
         let (day, stamp) = identity.stamp(now_unix_seconds);
-        parts.headers.remove(AUTHORIZATION);
-        parts.headers.insert(&X_AMZ_DATE, stamp.clone());
-        parts.headers.insert(&X_AMZ_CONTENT_SHA256, payload.header_value());
-        if let Some(token) = &identity.token {
-            parts.headers.insert(&X_AMZ_SECURITY_TOKEN, token.clone());
+        let stamp = std::str::from_utf8(&stamp).expect("a stamp is digits and two letters");
+        let mut hex = [0; 64];
+        let payload = payload.header_value(&mut hex);
+        head.begin_signature();
+        head.header(X_AMZ_DATE, stamp);
+        head.header(X_AMZ_CONTENT_SHA256, payload);
+        if let Some(token) = &identity.credentials.session_token {
+            // Unfit for a header, it is of no use, and the service says so.
+            let _ = head.try_header("", X_AMZ_SECURITY_TOKEN, token.expose());
         }
 
         // The authorization is written around the list of signed names, which the canonical request yields on the way.
@@ -146,11 +142,11 @@ impl Signer {
         let scope_end = out.len();
         out.push_str(", SignedHeaders=");
         self.canonical.clear();
-        canonical::write(&mut self.canonical, out, parts);
+        canonical::write(&mut self.canonical, out, head, payload);
 
         self.to_sign.clear();
         self.to_sign.push_str("AWS4-HMAC-SHA256\n");
-        self.to_sign.push_str(stamp.to_str().expect("a stamp is digits and two letters"));
+        self.to_sign.push_str(stamp);
         self.to_sign.push('\n');
         self.to_sign.push_str(&out[scope_start..scope_end]);
         self.to_sign.push('\n');
@@ -164,10 +160,8 @@ impl Signer {
         text::push_hex(out, &key.mac(self.to_sign.as_bytes()));
         identity.key = Some(key);
 
-        if let Ok(mut value) = HeaderValue::from_str(out) {
-            value.set_sensitive(true);
-            parts.headers.insert(AUTHORIZATION, value);
-        }
+        // Unfit only by the access key's fault.
+        let _ = head.try_header("", AUTHORIZATION, out);
     }
 }
 
@@ -179,29 +173,26 @@ impl fmt::Debug for Signer {
 }
 
 impl Identity {
-    fn stamp(&mut self, now_unix_seconds: i64) -> ([u8; 8], HeaderValue) {
-        match &self.stamp {
-            Some((second, day, value)) if *second == now_unix_seconds => (*day, value.clone()),
+    /// The day and the second that a signature names.
+    fn stamp(&mut self, now_unix_seconds: i64) -> ([u8; 8], [u8; 16]) {
+        match self.stamp {
+            Some((second, day, stamp)) if second == now_unix_seconds => (day, stamp),
             Some(_) | None => {
                 let (day, stamp) = date::sigv4_stamp(now_unix_seconds);
-                let value = HeaderValue::from_bytes(&stamp).expect("a stamp is digits and two letters");
-                self.stamp = Some((now_unix_seconds, day, value.clone()));
-                (day, value)
+                self.stamp = Some((now_unix_seconds, day, stamp));
+                (day, stamp)
             }
         }
     }
 }
 
 impl Payload {
-    fn header_value(self) -> HeaderValue {
+    /// What `x-amz-content-sha256` says; `hex` is room for a digest.
+    fn header_value(self, hex: &mut [u8; 64]) -> &str {
         match self {
-            Self::Unsigned => HeaderValue::from_static(UNSIGNED),
-            Self::Empty => HeaderValue::from_static(EMPTY_SHA256),
-            Self::Sha256(digest) => {
-                let mut hex = String::with_capacity(64);
-                text::push_hex(&mut hex, &digest);
-                HeaderValue::try_from(hex).expect("hexadecimal digits are valid in a header")
-            }
+            Self::Unsigned => UNSIGNED,
+            Self::Empty => EMPTY_SHA256,
+            Self::Sha256(digest) => text::hex(&digest, hex),
         }
     }
 }

@@ -10,7 +10,7 @@ use aws_sigv4::{
     },
     sign::v4,
 };
-use http::{Method, Request};
+use http::Method;
 use proptest::prelude::*;
 
 use super::*;
@@ -28,16 +28,12 @@ fn example_signer() -> Signer {
     )
 }
 
-fn parts(method: Method, target: &str, headers: &[(&str, &str)]) -> Parts {
-    let mut request = Request::builder().method(method).uri(target);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(()).unwrap().into_parts().0
+fn parts(method: Method, target: &str, headers: &[(&str, &str)]) -> HeadText {
+    crate::head::tests::written(method, target, headers)
 }
 
-fn authorization(parts: &Parts) -> &str {
-    parts.headers[AUTHORIZATION].to_str().unwrap()
+fn authorization(parts: &HeadText) -> &str {
+    parts.value(AUTHORIZATION).unwrap()
 }
 
 const HOST: (&str, &str) = ("host", "examplebucket.s3.amazonaws.com");
@@ -85,7 +81,7 @@ fn published_example_list_objects() {
 fn without_credentials_nothing_is_added() {
     let mut parts = parts(Method::GET, "/k", &[HOST]);
     Signer::new(None, "r".into()).sign(&mut parts, Payload::Unsigned, EXAMPLE_TIME);
-    assert_eq!(parts.headers.len(), 1);
+    assert_eq!(parts.lines().count(), 1);
 }
 
 #[test]
@@ -129,7 +125,7 @@ fn signing_again_replaces_what_was_signed_before() {
     signer.sign(&mut again, Payload::Empty, EXAMPLE_TIME + 5);
     let mut fresh = parts(Method::GET, "/k", &[HOST]);
     signer.sign(&mut fresh, Payload::Empty, EXAMPLE_TIME + 5);
-    assert_eq!(again.headers, fresh.headers);
+    assert_eq!(again.end(), fresh.end());
 }
 
 #[test]
@@ -137,7 +133,7 @@ fn several_values_of_one_name_share_a_line() {
     let mut several = parts(Method::GET, "/k", &[HOST]);
     let mut joined = parts(Method::GET, "/k", &[HOST, ("x-amz-meta-a", "2,1,3")]);
     for value in ["2", "1", "3"] {
-        several.headers.append("x-amz-meta-a", HeaderValue::from_static(value));
+        several.header("x-amz-meta-a", value);
     }
     for parts in [&mut several, &mut joined] {
         example_signer().sign(parts, Payload::Empty, EXAMPLE_TIME);
@@ -146,7 +142,7 @@ fn several_values_of_one_name_share_a_line() {
 }
 
 /// What AWS's signer says of the same request.
-fn oracle(unsigned: &Parts, token: Option<&str>, payload: Payload, now: i64) -> String {
+fn oracle(unsigned: &HeadText, token: Option<&str>, payload: Payload, now: i64) -> String {
     let identity = aws_credential_types::Credentials::new("AK", "SK/+=", token.map(str::to_owned), None, "test").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -171,9 +167,8 @@ fn oracle(unsigned: &Parts, token: Option<&str>, payload: Payload, now: i64) -> 
             SignableBody::Precomputed(hex)
         }
     };
-    let headers = unsigned.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
-    let url = format!("http://{}{}", unsigned.headers["host"].to_str().unwrap(), unsigned.uri);
-    let request = SignableRequest::new(unsigned.method.as_str(), url, headers, body).unwrap();
+    let url = format!("http://{}{}", unsigned.value("host").unwrap(), unsigned.target());
+    let request = SignableRequest::new(unsigned.method(), url, unsigned.lines(), body).unwrap();
     let (instructions, _) = oracle_sign(request, &params).unwrap().into_parts();
     let (_, value) = instructions.headers().find(|(name, _)| *name == "authorization").unwrap();
     value.to_owned()
@@ -220,15 +215,14 @@ proptest! {
         target in "/[ -~]{0,40}",
         values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..5),
     ) {
-        let Ok(uri) = http::Uri::try_from(target) else { return Ok(()) };
-        let mut parts = parts(Method::GET, "/", &[HOST]);
-        parts.uri = uri;
+        if http::Uri::try_from(&target).is_err() || target.contains(' ') {
+            return Ok(());
+        }
+        let mut parts = parts(Method::GET, &target, &[HOST]);
         for value in values {
-            if let Ok(value) = HeaderValue::from_bytes(&value) {
-                parts.headers.append("x-amz-meta-a", value);
-            }
+            let _ = parts.try_header("", "x-amz-meta-a", &String::from_utf8_lossy(&value));
         }
         example_signer().sign(&mut parts, Payload::Unsigned, EXAMPLE_TIME);
-        prop_assert!(parts.headers.contains_key(AUTHORIZATION));
+        prop_assert!(parts.value(AUTHORIZATION).is_some());
     }
 }
