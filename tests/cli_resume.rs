@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::cmd::Output;
+use support::model::Object;
 use support::relay::Relay;
+use support::scripted::Scripted;
 use support::tree::noise;
 use support::{Cmd, Server, Tree};
 
@@ -179,6 +181,126 @@ fn i6_an_interrupted_copy_continues_and_sends_no_part_that_the_server_has() {
     let sent = parts_sent(&relay);
     assert!(sent.len() == 4 && sent.iter().all(|number| !there.contains(number)), "{sent:?} of {there:?}");
     assert!(server.get(&to, "z").unwrap() == noise(5, 33 << 20), "the content differs");
+}
+
+/// What was compared: in all, by checksums, by ETags, and nothing.
+fn verified(output: &Output) -> [u64; 4] {
+    ["verified", "verified_checksum", "verified_etag", "unverified"].map(|name| output.count(name))
+}
+
+#[test]
+fn i1_a_continued_upload_is_proven_by_all_that_a_whole_one_is() {
+    let (server, tree) = (Server::any(), Tree::new());
+    let bucket = server.bucket("proven");
+    tree.file("source/z", noise(15, 33 << 20));
+    let up = |server: &Server, prefix: &str| {
+        Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/{prefix}")).to(server).args(ONE_BY_ONE)
+    };
+    let whole = up(&server, "whole/").expect(0);
+    let relay = Relay::before(&server);
+    relay.hold_uploads_after(17 * MIB);
+    interrupt(&relay, up(&relay.server, "parts/"), "KILL");
+    let again = up(&relay.server, "parts/").expect(0);
+    assert_eq!((again.count("resumed_bytes"), verified(&again)), (15 * MIB, verified(&whole)));
+}
+
+/// Of a source without checksums, only hashing in its own cut, or in order, shows that all is right.
+#[test]
+fn i1_a_continued_object_is_compared_with_the_etag_of_its_source() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    let content = noise(16, 33 << 20);
+    tree.file("source/z", &content);
+    Cmd::sync(tree.path(), "source", "s3://bucket/parts/").to(&server.server).args(ONE_BY_ONE).expect(0);
+    server.model().objects.insert("plain/z".to_owned(), Object::new(content.clone()));
+    for kind in ["parts", "plain"] {
+        let (relay, from, down) =
+            (Relay::before(&server.server), format!("s3://bucket/{kind}/"), format!("down/{kind}"));
+        let fetch = || Cmd::sync(tree.path(), &from, &down).from(&relay.server).args(ONE_BY_ONE);
+        relay.hold_answers_after(20 * MIB);
+        interrupt(&relay, fetch(), "KILL");
+        let again = fetch().expect(0);
+        assert!(again.count("resumed_bytes") >= 10 * MIB, "{kind}");
+        assert_eq!(verified(&again), [1, 0, 1, 0], "{kind}");
+        assert!(tree.contents(&down)[Path::new("z")] == content, "{kind}: the content differs");
+
+        let to = format!("s3://bucket/copy-of-{kind}/");
+        let copy = || Cmd::sync(tree.path(), &from, &to).from(&server.server).to(&relay.server).args(ONE_BY_ONE);
+        relay.hold_uploads_after(17 * MIB);
+        interrupt(&relay, copy(), "KILL");
+        let again = copy().expect(0);
+        assert_eq!((again.count("resumed_bytes"), parts_sent(&relay).len()), (15 * MIB, 4), "{kind}");
+        assert_eq!(verified(&again), [1, 0, 1, 0], "{kind}");
+        assert!(server.model().objects[&format!("copy-of-{kind}/z")].content == content, "{kind}: the content differs");
+    }
+}
+
+#[test]
+fn i1_a_kept_file_that_is_not_in_the_cut_of_its_sources_etag_is_fetched_again() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    let content = noise(21, 33 << 20);
+    tree.file("source/z", &content);
+    Cmd::sync(tree.path(), "source", "s3://bucket/").to(&server.server).args(ONE_BY_ONE).expect(0);
+    let relay = Relay::before(&server.server);
+    let fetch = || Cmd::sync(tree.path(), "s3://bucket/", "down").from(&relay.server).args(ONE_BY_ONE);
+    relay.hold_answers_after(20 * MIB);
+    interrupt(&relay, fetch().arg("--disable-etag-verify"), "KILL");
+    let again = fetch().expect(0);
+    assert_eq!((again.count("resumed_bytes"), verified(&again)), (0, [1, 0, 1, 0]));
+    assert!(tree.contents("down")[Path::new("z")] == content, "the content differs");
+    assert_eq!(partials(&tree), [""; 0].map(PathBuf::from));
+}
+
+/// Whether ETags are compared may differ from run to run; what was left out is made up for, and what is wanted is no warning.
+#[test]
+fn etags_that_were_not_compared_are_when_the_upload_is_continued_with_them() {
+    const OFF: [&str; 1] = ["--disable-etag-verify"];
+    let (tree, state) = (Tree::new(), Tree::new());
+    tree.file("source/z", noise(17, 33 << 20));
+    let table =
+        [(true, false, false), (true, true, false), (false, true, false), (true, true, true), (true, false, true)];
+    for (off_before, off_now, is_lost) in table {
+        let (server, case) = (Scripted::start(), format!("{off_before} {off_now} {is_lost}"));
+        let relay = Relay::before(&server.server);
+        let up = |off: bool| {
+            let run = Cmd::sync(tree.path(), "source", "s3://bucket/").to(&relay.server).args(ONE_BY_ONE);
+            run.arg("--state-dir").arg(state.path()).args(OFF.iter().filter(|_| off))
+        };
+        relay.hold_uploads_after(17 * MIB);
+        interrupt(&relay, up(off_before), "KILL");
+        if is_lost {
+            assert_eq!(only_journal(&state).execute("DELETE FROM part", []).expect("a journal"), 3);
+        }
+        let again = up(off_now).expect(0);
+        assert_eq!((again.count("resumed_bytes"), parts_sent(&relay).len()), (15 * MIB, 4), "{case}");
+        assert_eq!(verified(&again), if off_now { [0, 0, 0, 1] } else { [1, 0, 1, 0] }, "{case}");
+        assert_eq!(again.count("warnings"), 0, "{case}");
+    }
+}
+
+/// Nobody may take a part for ours because it has its number and its length.
+#[test]
+fn i2_a_part_that_holds_other_bytes_is_sent_again() {
+    for echoes in [true, false] {
+        let (server, tree, state) = (Scripted::start(), Tree::new(), Tree::new());
+        server.model().echoes_crc64nvme = echoes;
+        tree.file("source/z", noise(18, 33 << 20));
+        let relay = Relay::before(&server.server);
+        let up = || {
+            let run = Cmd::sync(tree.path(), "source", "s3://bucket/").to(&relay.server).args(ONE_BY_ONE);
+            run.arg("--state-dir").arg(state.path())
+        };
+        relay.hold_uploads_after(17 * MIB);
+        interrupt(&relay, up(), "KILL");
+        // One is known to the journal, and one is not.
+        server.model().uploads.values_mut().for_each(|upload| {
+            upload.parts.insert(1, noise(19, 5 << 20));
+            upload.parts.insert(2, noise(20, 5 << 20));
+        });
+        only_journal(&state).execute("DELETE FROM part WHERE number = 2", []).expect("a journal");
+        let again = up().expect(0);
+        assert_eq!((again.count("resumed_bytes"), parts_sent(&relay).len()), (5 * MIB, 6), "{echoes}");
+        assert!(server.model().objects["z"].content == noise(18, 33 << 20), "{echoes}: the content differs");
+    }
 }
 
 #[test]
