@@ -204,6 +204,8 @@ fn i1_a_continued_upload_is_proven_by_all_that_a_whole_one_is() {
     assert_eq!((again.count("resumed_bytes"), verified(&again)), (15 * MIB, verified(&whole)));
 }
 
+const OFF: [&str; 1] = ["--disable-etag-verify"];
+
 /// Of a source without checksums, only hashing in its own cut, or in order, shows that all is right.
 #[test]
 fn i1_a_continued_object_is_compared_with_the_etag_of_its_source() {
@@ -253,7 +255,6 @@ fn i1_a_kept_file_that_is_not_in_the_cut_of_its_sources_etag_is_fetched_again() 
 /// Whether ETags are compared may differ from run to run; what was left out is made up for, and what is wanted is no warning.
 #[test]
 fn etags_that_were_not_compared_are_when_the_upload_is_continued_with_them() {
-    const OFF: [&str; 1] = ["--disable-etag-verify"];
     let (tree, state) = (Tree::new(), Tree::new());
     tree.file("source/z", noise(17, 33 << 20));
     let table =
@@ -280,14 +281,14 @@ fn etags_that_were_not_compared_are_when_the_upload_is_continued_with_them() {
 /// Nobody may take a part for ours because it has its number and its length.
 #[test]
 fn i2_a_part_that_holds_other_bytes_is_sent_again() {
-    for echoes in [true, false] {
+    for (echoes, off) in [(true, false), (false, false), (false, true)] {
         let (server, tree, state) = (Scripted::start(), Tree::new(), Tree::new());
         server.model().echoes_crc64nvme = echoes;
         tree.file("source/z", noise(18, 33 << 20));
         let relay = Relay::before(&server.server);
         let up = || {
             let run = Cmd::sync(tree.path(), "source", "s3://bucket/").to(&relay.server).args(ONE_BY_ONE);
-            run.arg("--state-dir").arg(state.path())
+            run.arg("--state-dir").arg(state.path()).args(OFF.iter().filter(|_| off))
         };
         relay.hold_uploads_after(17 * MIB);
         interrupt(&relay, up(), "KILL");
@@ -298,8 +299,8 @@ fn i2_a_part_that_holds_other_bytes_is_sent_again() {
         });
         only_journal(&state).execute("DELETE FROM part WHERE number = 2", []).expect("a journal");
         let again = up().expect(0);
-        assert_eq!((again.count("resumed_bytes"), parts_sent(&relay).len()), (5 * MIB, 6), "{echoes}");
-        assert!(server.model().objects["z"].content == noise(18, 33 << 20), "{echoes}: the content differs");
+        assert_eq!((again.count("resumed_bytes"), parts_sent(&relay).len()), (5 * MIB, 6), "{echoes} {off}");
+        assert!(server.model().objects["z"].content == noise(18, 33 << 20), "{echoes} {off}: the content differs");
     }
 }
 
