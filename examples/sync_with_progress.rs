@@ -15,8 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, Limits, Patience, Place, SyncSettings,
-    Task,
+    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
+    SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -62,6 +62,8 @@ fn settings(source: PathBuf) -> SyncSettings {
         deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),
+        // With a directory for journals, a run that was ended early is continued by the next one.
+        journal: JournalSettings::default(),
         io: IoChoice::Auto,
         direct_io: DirectIo::Auto,
         // Failures and warnings always come; ask for every copied object as well.

@@ -15,7 +15,7 @@ pub enum ExitCode {
     Warnings = 3,
     /// `verify` found differences.
     Differences = 4,
-    /// Refused, because it could destroy data.
+    /// Refused, because it could destroy data or would meet another run of the same job.
     Unsafe = 5,
     /// Credentials or configuration are wrong.
     Configuration = 6,

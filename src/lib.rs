@@ -27,6 +27,7 @@
 //! * [`entry`] holds the plain values that listing, plan and transfer hand each other; those three never see each other.
 //! * A run has a last phase of its own for what is to be deleted, under conditions that are one table in `engine::deletes`.
 //!   A comparison (`engine::verify`) is a run whose workers only look; a plan (`engine::plan_file`) is a dry run on paper.
+//! * [`journal`] remembers what is unfinished, so that a run that was stopped or killed is continued by the next one.
 //! * [`report`] counts, and says what happened; [`serve`] is the embedded server, which shares no line with the client.
 //!
 //! `tests/tidy.rs` checks these arrows against the `use` lines.
@@ -37,6 +38,7 @@ pub mod client;
 pub mod engine;
 pub mod entry;
 pub mod error;
+pub mod journal;
 pub mod listing;
 pub mod plan;
 pub mod report;

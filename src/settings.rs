@@ -31,6 +31,8 @@ pub struct SyncSettings {
     pub limits: Limits,
     /// How long is waited, and how often tried again.
     pub patience: Patience,
+    /// What is remembered for the next run.
+    pub journal: JournalSettings,
     /// Which file backend to use.
     pub io: IoChoice,
     /// Whether large files go past the page cache.
@@ -62,6 +64,32 @@ pub enum Depth {
         /// The same seed chooses the same keys.
         seed: u64,
     },
+}
+
+/// What a run remembers for the next one. By default, nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// Where journals are kept. None keeps none.
+    pub state_directory: Option<PathBuf>,
+    /// Removes what the run before left unfinished, and leaves nothing unfinished itself.
+    pub afresh: bool,
+}
+
+/// Looking for what earlier runs left, and removing it.
+#[derive(Debug, Clone)]
+pub struct CleanupSettings {
+    /// Where to look.
+    pub places: Vec<Place>,
+    /// How long is waited, and how often tried again.
+    pub patience: Patience,
+    /// Where the journals are.
+    pub state_directory: Option<PathBuf>,
+    /// Only what is at least so old. None is the default for each origin.
+    pub older_than: Option<Duration>,
+    /// Open uploads of unknown origin, too.
+    pub everything: bool,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
 }
 
 /// Where a sync reads or writes.

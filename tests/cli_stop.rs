@@ -23,7 +23,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn an_upload_that_is_stopped_leaves_nothing_open_and_counts_what_arrived() {
+fn an_upload_that_is_stopped_without_resume_leaves_nothing_open_and_counts_what_arrived() {
     let server = Server::any();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let tree = Tree::new();
@@ -35,7 +35,7 @@ fn an_upload_that_is_stopped_leaves_nothing_open_and_counts_what_arrived() {
         }
         sparse(&tree, "source/z", 300 * MIB);
         let run = Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/p/")).to(&relay.server).arg("--json");
-        let child = run.args(["--multipart-chunksize", "5MiB"]).spawn();
+        let child = run.args(["--multipart-chunksize", "5MiB", "--no-resume"]).spawn();
         relay.wait_until_held();
         assert_eq!(server.open_uploads(&bucket).len(), 1, "it is in the middle of the large file");
         signal(&child, name);
@@ -54,7 +54,7 @@ fn an_upload_that_is_stopped_leaves_nothing_open_and_counts_what_arrived() {
 }
 
 #[test]
-fn i3_a_download_that_is_stopped_leaves_the_old_file_and_no_other() {
+fn i3_a_download_that_is_stopped_without_resume_leaves_the_old_file_and_no_other() {
     let server = Server::any();
     let bucket = server.bucket("stopped-down");
     server.put(&bucket, "big", vec![7; 40 << 20]);
@@ -63,8 +63,8 @@ fn i3_a_download_that_is_stopped_leaves_the_old_file_and_no_other() {
         tree.file("target/big", "old");
         let relay = Relay::before(&server);
         relay.hold_answers_after(18 * MIB);
-        let run = Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "target").from(&relay.server).arg("--json");
-        let child = run.spawn();
+        let run = Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "target").from(&relay.server);
+        let child = run.args(["--json", "--no-resume"]).spawn();
         relay.wait_until_held();
         signal(&child, name);
         let output = Output::of(child);
@@ -76,14 +76,15 @@ fn i3_a_download_that_is_stopped_leaves_the_old_file_and_no_other() {
 }
 
 #[test]
-fn a_copy_that_is_stopped_leaves_nothing_open() {
+fn a_copy_that_is_stopped_without_resume_leaves_nothing_open() {
     let (server, tree) = (Server::any(), Tree::new());
     let (from, to) = (server.bucket("from"), server.bucket("to"));
     server.put(&from, "big", vec![7; 40 << 20]);
     let relay = Relay::before(&server);
     relay.hold_uploads_after(12 * MIB);
     let run = Cmd::sync(tree.path(), &format!("s3://{from}/"), &format!("s3://{to}/"));
-    let child = run.from(&server).to(&relay.server).args(["--multipart-chunksize", "5MiB", "--json"]).spawn();
+    let child =
+        run.from(&server).to(&relay.server).args(["--multipart-chunksize", "5MiB", "--json", "--no-resume"]).spawn();
     relay.wait_until_held();
     signal(&child, "TERM");
     assert_eq!(Output::of(child).code, 143);

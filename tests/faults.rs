@@ -272,7 +272,7 @@ fn row_03_an_error_under_200_on_complete_is_tried_again() {
 
         let server = Scripted::start();
         server.on("CompleteMultipartUpload", "f").answer(Answer::xml("").body(body));
-        let output = up(&server, &tree).expect(1);
+        let output = up(&server, &tree).arg("--no-resume").expect(1);
         assert_eq!(output.count("transferred_objects"), 0);
         assert_eq!((content(&server, "f"), server.model().uploads.len()), (None, 0), "nothing is left behind");
     }
@@ -404,7 +404,7 @@ fn row_05_a_lost_answer_is_no_success_if_another_object_stands_there() {
             exchange.model().objects.insert("f".to_owned(), foreign.clone());
             exchange.reset()
         });
-        let output = up(&server, &tree).expect(1);
+        let output = up(&server, &tree).arg("--no-resume").expect(1);
         assert_eq!(output.count("transferred_objects"), 0);
         assert_says(&output, "NoSuchUpload");
     }

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", MODULES),
     ("main", &["cli"]),
-    ("cli", &["client", "engine", "entry", "error", "report", "serve", "settings", "transfer", "io", "s3proto"]),
+    (
+        "cli",
+        &["client", "engine", "entry", "error", "journal", "report", "serve", "settings", "transfer", "io", "s3proto"],
+    ),
     (
         "engine",
         &[
@@ -19,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("listing", &["client", "entry", "io", "s3proto"]),
     ("plan", &["entry", "s3proto"]),
-    ("transfer", &["client", "entry", "io", "s3proto"]),
+    ("transfer", &["client", "entry", "io", "journal", "s3proto"]),
     ("journal", &["entry", "io", "s3proto"]),
     ("client", &["io", "s3proto"]),
     ("entry", &["s3proto"]),

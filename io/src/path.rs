@@ -31,7 +31,8 @@ pub(crate) use unix::Directory;
 /// The longest name of one file or directory, in bytes; the common limit of the file systems in use.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Every temporary file of Ropeway is named `.ropeway-<16 hex digits>.partial`.
+/// Every temporary file of Ropeway is named `.ropeway-<16 hex digits>.partial`. The first eight digits are the run's tag, if
+/// its root has one ([`Root::tagged`]).
 const PARTIAL_PREFIX: &str = ".ropeway-";
 const PARTIAL_SUFFIX: &str = ".partial";
 
@@ -215,6 +216,8 @@ pub struct Root {
     /// The directory that served last. Keys arrive in order, so ten thousand files of one directory resolve its path
     /// once.
     recent: RefCell<Option<(PathBuf, Arc<Directory>)>>,
+    /// Stands in the names of temporary files that are made by this root.
+    run_tag: Option<u32>,
 }
 
 impl Root {
@@ -224,7 +227,14 @@ impl Root {
     /// As the system reports; `NotADirectory` when it is something else.
     pub fn open(path: &Path) -> io::Result<Root> {
         let directory = Arc::new(Directory::open_root(path)?);
-        Ok(Root { directory, path: path.to_path_buf(), recent: RefCell::new(None) })
+        Ok(Root { directory, path: path.to_path_buf(), recent: RefCell::new(None), run_tag: None })
+    }
+
+    /// The same root, its temporary files named with this tag, so that those of a run that was killed are known for its own
+    /// ([`partial_tag`]).
+    pub fn tagged(mut self, run_tag: u32) -> Root {
+        self.run_tag = Some(run_tag);
+        self
     }
 
     /// Opens the directory at `path`, first creating it and what is missing above it.
@@ -284,7 +294,7 @@ impl Root {
             if directory.facts(Path::new(name), Follow::Never).is_ok_and(|facts| facts.kind == FileKind::Directory) {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            create_temp(directory, mode)
+            create_temp(directory, mode, self.run_tag)
         })
     }
 
@@ -294,7 +304,7 @@ impl Root {
     /// # Errors
     /// As [`create_partial`](Self::create_partial), but for that.
     pub fn create_brief_partial(&self, relative: &Path, mode: u32) -> Result<Partial, PathError> {
-        self.partial(relative, |directory, _| create_temp(directory, mode))
+        self.partial(relative, |directory, _| create_temp(directory, mode, self.run_tag))
     }
 
     fn partial(
@@ -306,6 +316,80 @@ impl Root {
         let (directory, (temp, file)) = self.in_parent(parent, Absent::IsMade, |directory| create(directory, name))?;
         let temp_path = parent.join(&temp);
         Ok(Partial { directory, temp, temp_path, name: name.into(), file: File::from_std(file), published: false })
+    }
+
+    /// Takes up the temporary file that an earlier run kept ([`Partial::keep`]) for what will be at `relative`.
+    ///
+    /// # Errors
+    /// As [`create_partial`](Self::create_partial); a temporary file that is not beside `relative`, or has not the name of
+    /// one, is `NotRepresentable`.
+    pub fn reopen_partial(&self, temp_path: &Path, relative: &Path) -> Result<Partial, PathError> {
+        let ((parent, temp), (beside, name)) = (split(temp_path)?, split(relative)?);
+        if parent != beside || !is_partial_name(temp.as_encoded_bytes()) {
+            return Err(PathError::NotRepresentable);
+        }
+        let (directory, file) = self.in_parent(parent, Absent::Fails, |parent| parent.open_to_write(temp))?;
+        let file = File::from_std(file);
+        Ok(Partial {
+            directory,
+            temp: temp.into(),
+            temp_path: temp_path.into(),
+            name: name.into(),
+            file,
+            published: false,
+        })
+    }
+
+    /// Removes a temporary file that an earlier run left. No error if it is gone.
+    ///
+    /// # Errors
+    /// As [`create_partial`](Self::create_partial); a name that is not a temporary file's is `NotRepresentable`.
+    pub fn remove_partial(&self, temp_path: &Path) -> Result<(), PathError> {
+        let (parent, name) = split(temp_path)?;
+        if !is_partial_name(name.as_encoded_bytes()) {
+            return Err(PathError::NotRepresentable);
+        }
+        match self.in_parent(parent, Absent::Fails, |parent| parent.remove(name)) {
+            Err(PathError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map(|_| ()),
+        }
+    }
+
+    /// Calls `found` with every temporary file of Ropeway below the root, by its path beneath it, and what it is. Follows no
+    /// link. Directories that cannot be read, or that vanish, are passed over.
+    ///
+    /// # Errors
+    /// As the system reports of the root itself.
+    pub fn partials(&self, mut found: impl FnMut(&Path, FileFacts)) -> io::Result<()> {
+        let mut below = vec![PathBuf::new()];
+        while let Some(path) = below.pop() {
+            let opened = match path.as_os_str().is_empty() {
+                true => Ok(self.directory.clone()),
+                false => self.directory.open_beneath(&path).map(Arc::new),
+            };
+            let Ok(directory) = opened else { continue };
+            let mut partials = Vec::new();
+            let listed = directory.list(|name, kind| {
+                let kind = kind.or_else(|| Some(directory.facts(Path::new(name), Follow::Never).ok()?.kind));
+                match kind {
+                    Some(FileKind::Directory) => below.push(path.join(name)),
+                    Some(FileKind::Regular) if is_partial_name(name.as_encoded_bytes()) => {
+                        partials.push(path.join(name))
+                    }
+                    _ => {}
+                }
+            });
+            if path.as_os_str().is_empty() {
+                listed?;
+            }
+            for partial in partials {
+                let name = partial.file_name().unwrap_or_default();
+                if let Ok(facts) = directory.facts(Path::new(name), Follow::Never) {
+                    found(&partial, facts);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the temporary file of a [`Partial`] for writing, by its [`Partial::temp_path`]: for a core that takes a part
@@ -389,9 +473,9 @@ enum Absent {
     IsMade,
 }
 
-fn create_temp(directory: &Directory, mode: u32) -> io::Result<(OsString, std::fs::File)> {
+fn create_temp(directory: &Directory, mode: u32, run_tag: Option<u32>) -> io::Result<(OsString, std::fs::File)> {
     loop {
-        let name = OsString::from(partial_name());
+        let name = OsString::from(partial_name(run_tag));
         match directory.create_new(&name, mode & 0o777) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => return Ok((name, outcome?)),
@@ -399,10 +483,11 @@ fn create_temp(directory: &Directory, mode: u32) -> io::Result<(OsString, std::f
     }
 }
 
-/// A name that nobody can foresee and nobody else uses: 64 bits from a hasher whose keys are random in each process and
-/// differ with each use. Should it be taken after all, creating it exclusively finds out.
-fn partial_name() -> String {
-    let number = RandomState::new().build_hasher().finish();
+/// A name that nobody can foresee and nobody else uses: 64 bits, or the tag and 32 bits, from a hasher whose keys are random
+/// in each process and differ with each use. Should it be taken after all, creating it exclusively finds out.
+fn partial_name(run_tag: Option<u32>) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    let number = run_tag.map_or(random, |tag| u64::from(tag) << 32 | random & u64::from(u32::MAX));
     format!("{PARTIAL_PREFIX}{number:016x}{PARTIAL_SUFFIX}")
 }
 
@@ -413,6 +498,14 @@ pub(crate) fn is_partial_name(name: &[u8]) -> bool {
     digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// The tag of the run that made a temporary file, whatever it is worth: a root without a tag draws these digits too. None if
+/// the name is not a temporary file's.
+pub fn partial_tag(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.as_encoded_bytes();
+    let digits = is_partial_name(name).then(|| &name[PARTIAL_PREFIX.len()..][..8])?;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// A file on its way: written under a temporary name beside its final one. Dropped unpublished, it is removed.
 #[derive(Debug)]
 pub struct Partial {
@@ -421,6 +514,7 @@ pub struct Partial {
     temp_path: PathBuf,
     name: OsString,
     file: File,
+    /// It has its name, or keeps its temporary one: either way it stays.
     published: bool,
 }
 
@@ -433,6 +527,11 @@ impl Partial {
     /// The path of the temporary file beneath the root, for [`Root::open_partial`].
     pub fn temp_path(&self) -> &Path {
         &self.temp_path
+    }
+
+    /// Leaves the file as it is, under its temporary name, for [`Root::reopen_partial`].
+    pub fn keep(mut self) {
+        self.published = true;
     }
 
     /// Cuts or extends the file to its final length: room that was reserved beyond it goes back.
@@ -552,6 +651,42 @@ mod tests {
             prop_assert_eq!(names(home.path()), ["a", "root"]);
             prop_assert_eq!(std::fs::read(home.path().join("a")).unwrap(), b"untouched");
         }
+    }
+
+    #[test]
+    fn a_kept_partial_is_taken_up_again_and_only_a_partial_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let root = Root::open(home.path()).unwrap().tagged(0x0123_abcd);
+        let partial = root.create_partial(Path::new("a/name"), 0o666).unwrap();
+        let temporary = partial.temp_path().to_owned();
+        assert_eq!(partial_tag(&temporary), Some(0x0123_abcd), "{temporary:?}");
+        write(&partial, b"half");
+        partial.keep();
+        let mut found = Vec::new();
+        root.partials(|path, facts| found.push((path.to_owned(), facts.size_bytes))).unwrap();
+        assert_eq!(found, [(temporary.clone(), 4)]);
+        for (temp_path, relative) in [("a/name", "a/name"), ("../x", "a/name")] {
+            assert!(root.reopen_partial(Path::new(temp_path), Path::new(relative)).is_err());
+            assert!(root.remove_partial(Path::new(temp_path)).is_err());
+        }
+        assert!(root.reopen_partial(&temporary, Path::new("name")).is_err(), "it would move to another directory");
+        let again = root.reopen_partial(&temporary, Path::new("a/name")).unwrap();
+        assert_eq!(again.file().facts().unwrap().size_bytes, 4);
+        again.publish(None).unwrap();
+        assert_eq!(std::fs::read(home.path().join("a/name")).unwrap(), b"half");
+        root.remove_partial(&temporary).unwrap();
+        assert_eq!(names(&home.path().join("a")), ["name"]);
+        assert_eq!(partial_tag(Path::new("a/name")), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn partials_are_looked_for_behind_no_link() {
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Root::open(elsewhere.path()).unwrap().create_partial(Path::new("x"), 0o666).unwrap().keep();
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join("link")).unwrap();
+        let root = Root::open(home.path()).unwrap();
+        root.partials(|path, _| panic!("{path:?} was found behind a link")).unwrap();
     }
 
     #[test]
@@ -689,7 +824,7 @@ mod tests {
             let home = tempfile::tempdir().unwrap();
             std::fs::write(home.path().join("victim"), "untouched").unwrap();
             let root = Root::create(&home.path().join("root")).unwrap();
-            let temp = partial_name();
+            let temp = partial_name(None);
             symlink("../victim", root.path().join(&temp)).unwrap();
             assert!(matches!(root.open_partial(Path::new(&temp)), Err(PathError::Escapes)));
         }

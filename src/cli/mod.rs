@@ -1,6 +1,7 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes.
+//! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes and durations.
 
+mod cleanup;
 mod deletes;
 mod plan;
 mod print;
@@ -32,6 +33,7 @@ enum Command {
     Plan(Box<plan::PlanArgs>),
     Verify(Box<verify::VerifyArgs>),
     Serve(serve::ServeArgs),
+    Cleanup(Box<cleanup::CleanupArgs>),
 }
 
 /// Runs the process's command line and says how it ended.
@@ -46,6 +48,7 @@ pub fn main() -> process::ExitCode {
                 Command::Plan(args) => plan::run(&args, &stop),
                 Command::Verify(args) => verify::run(&args, &stop),
                 Command::Serve(args) => serve::run(&args, &stop),
+                Command::Cleanup(args) => cleanup::run(&args, &stop),
             }
         }
         Err(error) => {

@@ -344,12 +344,20 @@ fn summary_text(summary: &Summary) -> String {
             counts.warnings,
         );
     }
-    let again = match summary.ended_early {
-        Some(_) => "; run the same command again to continue",
-        None => "",
+    let again = match (counts.kept_objects, &summary.ended_early) {
+        (0, Some(_)) => "; run the same command again to continue".to_owned(),
+        (0, None) => String::new(),
+        (kept, _) => format!(
+            "; {kept} unfinished objects are kept: run the same command again to continue them, or `ropeway cleanup` to \
+             remove them"
+        ),
+    };
+    let resumed = match counts.resumed_bytes {
+        0 => String::new(),
+        bytes => format!(" ({} of it by an earlier run)", show_size(bytes)),
     };
     format!(
-        "{head}{} objects, {} transferred; {} verified ({} by checksum, {} by ETag){deleted}; {} skipped, {} failed, {} \
+        "{head}{} objects, {} transferred{resumed}; {} verified ({} by checksum, {} by ETag){deleted}; {} skipped, {} failed, {} \
          warnings; {} requests, {} retries; {seconds:.1} s{again}",
         counts.transferred_objects,
         show_size(counts.transferred_bytes),

@@ -56,6 +56,10 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
 
+    /// Append each request to this file, when it comes and when it is answered.
+    #[arg(long, value_name = "FILE", env = "ROPEWAY_LOG_REQUESTS")]
+    log_requests: Option<PathBuf>,
+
     /// Let every request wait for so long before it is answered, as if the service were far away: 20ms, 1s.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, env = "ROPEWAY_LATENCY")]
     latency: Option<Duration>,
@@ -80,6 +84,7 @@ pub(super) fn run(args: &ServeArgs, stop: &StopHandle) -> u8 {
     let mut settings = ServeSettings::new(storage);
     settings.listen = args.listen;
     settings.threads = usize::from(args.threads);
+    settings.request_log = args.log_requests.clone();
     settings.create_buckets = !args.no_create_buckets;
     settings.latency = args.latency.unwrap_or_default();
     settings.synthetic = args.synthetic;

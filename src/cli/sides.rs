@@ -20,8 +20,8 @@ use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
 use crate::settings::{
-    BucketPlace, Deletes, EndpointChoice, Events, LIST_THREADS, Limits, Patience, Place, SyncSettings, Task,
-    WORKERS_PER_SHARD,
+    BucketPlace, Deletes, EndpointChoice, Events, JournalSettings, LIST_THREADS, Limits, Patience, Place, SyncSettings,
+    Task, WORKERS_PER_SHARD,
 };
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
@@ -29,7 +29,7 @@ macro_rules! side_args {
     ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
         #[derive(Debug, Args)]
         #[command(next_help_heading = $heading)]
-        struct $name {
+        pub(super) struct $name {
             /// Where the service answers: http(s)://host[:port], or embedded:DIR or embedded:memory for the built-in server.
             #[arg(long = concat!($side, "-endpoint-url"), value_name = "URL", env = concat!("ROPEWAY_", $env, "_ENDPOINT_URL"))]
             $endpoint: Option<String>,
@@ -65,7 +65,7 @@ macro_rules! side_args {
         }
 
         impl $name {
-            fn wishes(&self) -> SideWishes<'_> {
+            pub(super) fn wishes(&self) -> SideWishes<'_> {
                 SideWishes {
                     endpoint: self.$endpoint.as_deref(),
                     region: self.$region.as_deref(),
@@ -111,7 +111,7 @@ side_args!(
 );
 
 /// One side's flags, whichever side.
-struct SideWishes<'a> {
+pub(super) struct SideWishes<'a> {
     endpoint: Option<&'a str>,
     region: Option<&'a str>,
     profile: Option<&'a str>,
@@ -167,7 +167,7 @@ struct PerformanceArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Retries and timeouts")]
-struct PatienceArgs {
+pub(super) struct PatienceArgs {
     /// Tries of each request, the first one included.
     #[arg(long, value_name = "N", default_value_t = 10, env = "ROPEWAY_AWS_MAX_ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..))]
     aws_max_attempts: u32,
@@ -186,7 +186,7 @@ struct PatienceArgs {
 }
 
 impl PatienceArgs {
-    fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         Patience {
             attempts_max: self.aws_max_attempts,
             initial_backoff: Duration::from_millis(self.initial_backoff_milliseconds),
@@ -290,6 +290,7 @@ impl SidesArgs {
             dry_run: false,
             verify_etags: !self.disable_etag_verify,
             deletes: Deletes::default(),
+            journal: JournalSettings::default(),
             limits: self.performance.limits(),
             patience: self.patience.patience(),
             io: self.performance.io(),
@@ -402,7 +403,7 @@ fn memory_default() -> u64 {
 }
 
 /// Makes a place of what was typed.
-fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
+pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
     if text.is_empty() {
         return Err(usage(format!("the {side} is empty; name a path or s3://bucket/prefix")));
     }

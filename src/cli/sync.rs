@@ -7,6 +7,8 @@ use clap::Args;
 use super::deletes::DeleteArgs;
 use super::sides::SidesArgs;
 use crate::engine::StopHandle;
+use crate::journal::state_directory;
+use crate::settings::JournalSettings;
 
 /// Copy what is new or different from SOURCE to TARGET.
 ///
@@ -37,6 +39,15 @@ pub(super) struct SyncArgs {
     #[arg(long, value_name = "FILE", env = "ROPEWAY_FROM_PLAN", conflicts_with_all = ["delete", "delete_excluded", "delete_source"])]
     from_plan: Option<PathBuf>,
 
+    /// Where unfinished objects are remembered, one file for each pair of SOURCE and TARGET [default: ropeway below
+    /// $XDG_STATE_HOME or ~/.local/state].
+    #[arg(long, value_name = "DIR", env = "ROPEWAY_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Start afresh: remove what an earlier run left unfinished, and leave nothing unfinished when stopped.
+    #[arg(long, env = "ROPEWAY_NO_RESUME")]
+    no_resume: bool,
+
     #[command(flatten)]
     sides: SidesArgs,
 
@@ -50,6 +61,10 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
         settings.deletes = args.deletes.deletes();
+        settings.journal = JournalSettings {
+            state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
+            afresh: args.no_resume,
+        };
         settings
     });
     args.sides.run(settings, stop)

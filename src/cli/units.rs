@@ -1,5 +1,5 @@
 //! Sizes and durations as people write them. Sizes are plain bytes, or KB/KiB/MB/MiB/GB/GiB/TB/TiB, decimal and binary told
-//! apart as s3sync does.
+//! apart as s3sync does. Durations are a whole number and its unit: 20ms, 45s, 30m, 12h or 7d.
 
 use std::time::Duration;
 
@@ -23,16 +23,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "more bytes than any disk has".to_owned())
 }
 
-/// Parses a duration of whole milliseconds or seconds, as in `20ms` or `1s`.
+/// Parses a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number, as in 20ms".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        _ => Err(format!("`{unit}` is not a unit of time; write ms or s, as in 20ms")),
-    }
+    let number: u64 =
+        number.parse().map_err(|_| "a duration begins with a whole number, as in 20ms or 7d".to_owned())?;
+    let factor_s = match unit.trim_start() {
+        "ms" => return Ok(Duration::from_millis(number)),
+        "" if number == 0 => 1,
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "" => return Err("a duration needs its unit: ms, s, m, h or d".to_owned()),
+        _ => return Err(format!("`{unit}` is not a unit of time; write ms, s, m, h or d")),
+    };
+    number.checked_mul(factor_s).map(Duration::from_secs).ok_or_else(|| "longer than the world is old".to_owned())
 }
 
 /// Bytes for people, in binary units.
@@ -55,15 +62,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_their_unit() {
-        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
-        assert_eq!(parse_duration("1s"), Ok(Duration::from_secs(1)));
-        for bad in ["", "20", "ms", "-1s", "1h"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn sizes_with_and_without_units() {
         let table = [
             ("0", Ok(0)),
@@ -79,6 +77,18 @@ mod tests {
         }
         for bad in ["", "MiB", "8M", "8mib", "-1", "1.5GiB", "99999999999TiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_need_their_unit() {
+        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
+        for (text, seconds) in [("0", 0), ("1s", 1), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("1 d", 86_400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "20", "ms", "d", "7w", "-1d", "1.5h", "99999999999999999999d", "999999999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -9,8 +9,9 @@ use ropeway_s3proto::error::ServiceError;
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
-    self, AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, GetObject, HeadObject, ListObjectsV2,
-    ListPage, ObjectMetadata, PutObject, UploadPart,
+    self, AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, GetObject, HeadObject,
+    ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2, ListPage, ListParts, ListedPart, ObjectMetadata,
+    PutObject, UploadPart,
 };
 use ropeway_s3proto::sign::Payload;
 
@@ -342,6 +343,47 @@ impl Client {
         };
         self.perform("AbortMultipartUpload", Some(key), make, async |client, answer| {
             answer.whole(client, AbortMultipartUpload::parse).await
+        })
+        .await
+    }
+
+    /// The parts of an upload that the service has, all pages of them.
+    pub async fn list_parts(&self, key: &Key, upload_id: &UploadId) -> Result<Vec<ListedPart>, Error> {
+        let mut parts: Vec<ListedPart> = Vec::new();
+        let mut part_number_marker = None;
+        loop {
+            let list = ListParts { key, upload_id, part_number_marker, max_parts: None };
+            let make = |text: &mut HeadText| {
+                list.request(&self.settings.address, text);
+                Ok(BARE)
+            };
+            let page = self.perform("ListParts", Some(key), make, async |client, answer| {
+                answer.whole(client, ListParts::parse).await
+            });
+            let page = page.await?;
+            parts.extend(page.parts);
+            match page.next {
+                // A page that leads back to where it began would never end.
+                Some(next) if part_number_marker.is_none_or(|before| next > before) => part_number_marker = Some(next),
+                Some(_) | None => return Ok(parts),
+            }
+        }
+    }
+
+    /// One page of the open uploads of keys that begin with `prefix`, behind `after`, as the page before said.
+    pub async fn list_uploads(
+        &self,
+        prefix: &str,
+        after: Option<&(String, String)>,
+    ) -> Result<ListMultipartUploadsOutput, Error> {
+        let prefix = Prefix::parse(prefix).map_err(|error| self.refused("ListMultipartUploads", error))?;
+        let list = ListMultipartUploads { prefix: &prefix, after, max_uploads: None };
+        let make = |text: &mut HeadText| {
+            list.request(&self.settings.address, text);
+            Ok(BARE)
+        };
+        self.perform("ListMultipartUploads", None, make, async |client, answer| {
+            answer.whole(client, ListMultipartUploads::parse).await
         })
         .await
     }

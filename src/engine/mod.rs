@@ -1,9 +1,12 @@
 //! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `range` is the story of a key
 //! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit; `deletes` is the
-//! last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for later.
+//! last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for
+//! later; `job` is what is remembered from run to run; `cleanup` looks for what runs have left.
 
 mod budget;
+mod cleanup;
 mod deletes;
+mod job;
 mod live;
 mod plan_file;
 mod preflight;
@@ -15,6 +18,7 @@ mod trust;
 mod verify;
 
 pub use budget::{Budget, BudgetError};
+pub use cleanup::{Action, Leftover, Origin, cleanup};
 pub use plan_file::PlanWriter;
 pub use preflight::Refusal;
 pub use run::{Error, StopHandle, run};

@@ -104,7 +104,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (Task::Sync, false) => Missing::Made,
     };
     let mut servers = Embedded { missing, ..Embedded::default() };
-    let way = Way { patience: &settings.patience, budget };
+    let way = Way { patience: &settings.patience, shards: budget.shards, requests: budget.requests() };
     let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
@@ -125,9 +125,18 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let sides = Sides { single, target_absent, plan };
+    let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
+}
+
+/// One bucket that is looked at alone, and the built-in server behind it, if that is where it lives.
+pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Result<(Client, Vec<Server>), Refusal> {
+    let mut servers = Embedded { missing: Missing::Refused, ..Embedded::default() };
+    let way = Way { patience, shards: 1, requests: 1 };
+    let reached = reach(place, SideName::Target, way, &mut servers)?;
+    let (settings, _) = greet(place, SideName::Target, reached).await?;
+    Ok((Client::new(settings), servers.servers))
 }
 
 impl Ready {
@@ -143,19 +152,37 @@ impl Ready {
         sides.into_iter().filter(|(_, side)| opaque(side)).map(|(name, _)| name).collect()
     }
 
-    /// What a shard needs to open the sides itself.
-    pub(super) fn openers(&self) -> (Opener, Opener) {
-        (self.source.opener(), self.target.opener())
+    /// What a shard needs to open the sides itself. Temporary files are named with the run's tag.
+    pub(super) fn openers(&self, run_tag: Option<u32>) -> (Opener, Opener) {
+        (self.source.opener(None), self.target.opener(run_tag))
+    }
+
+    /// The target, for the control thread.
+    pub(super) fn open_target(&self, run_tag: Option<u32>) -> Result<Side, Refusal> {
+        self.target.opener(run_tag).open().map_err(|error| Refusal {
+            text: format!("the target cannot be opened: {error}"),
+            exit_code: ExitCode::Unreachable,
+        })
     }
 }
 
 /// Opens one side, on the thread of the shard that will use it.
-pub(super) struct Opener(ReadySide);
+pub(super) struct Opener {
+    side: ReadySide,
+    run_tag: Option<u32>,
+}
 
 impl Opener {
     pub(super) fn open(self) -> std::io::Result<Side> {
-        Ok(match self.0 {
-            ReadySide::Local(path) => Side::Local(LocalSide { root: Root::open(&path)? }),
+        Ok(match self.side {
+            ReadySide::Local(path) => {
+                let root = Root::open(&path)?;
+                let root = match self.run_tag {
+                    Some(run_tag) => root.tagged(run_tag),
+                    None => root,
+                };
+                Side::Local(LocalSide { root })
+            }
             ReadySide::Bucket(settings, prefix) => {
                 Side::Bucket(BucketSide { client: Client::new(*settings).into(), prefix: prefix.into() })
             }
@@ -171,11 +198,12 @@ impl ReadySide {
         }
     }
 
-    fn opener(&self) -> Opener {
-        Opener(match self {
+    fn opener(&self, run_tag: Option<u32>) -> Opener {
+        let side = match self {
             ReadySide::Local(path) => ReadySide::Local(path.clone()),
             ReadySide::Bucket(settings, prefix) => ReadySide::Bucket(settings.clone(), prefix.clone()),
-        })
+        };
+        Opener { side, run_tag }
     }
 }
 
@@ -396,7 +424,9 @@ impl Embedded {
 #[derive(Clone, Copy)]
 struct Way<'a> {
     patience: &'a Patience,
-    budget: &'a Budget,
+    shards: usize,
+    /// Of each shard.
+    requests: usize,
 }
 
 /// Two sides at one endpoint share what it bears.
@@ -451,7 +481,7 @@ fn reach(place: &BucketPlace, side: SideName, way: Way<'_>, servers: &mut Embedd
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
         abilities: Arc::default(),
-        pace: Arc::new(Pace::new(way.budget.shards, way.budget.requests())),
+        pace: Arc::new(Pace::new(way.shards, way.requests)),
     })
 }
 
@@ -591,6 +621,16 @@ fn refuse_careless_deletes(settings: &SyncSettings, single: bool) -> Result<(), 
     refuse(text, ExitCode::Unsafe)
 }
 
+/// Where the journals are beneath a local source, as its keys begin.
+fn own_state(settings: &SyncSettings) -> Option<Vec<u8>> {
+    let (Place::Local(source), Some(state)) = (&settings.source, &settings.journal.state_directory) else {
+        return None;
+    };
+    let (source, state) = (canonical_even_if_absent(source), canonical_even_if_absent(state));
+    let beneath = state.strip_prefix(source).ok()?.as_os_str().as_encoded_bytes();
+    Some([beneath, b"/"].concat()).filter(|prefix| prefix.len() > 1)
+}
+
 /// One directory can be written in many ways.
 fn same_service(one: &EndpointChoice, other: &EndpointChoice) -> bool {
     match (one, other) {
@@ -601,11 +641,28 @@ fn same_service(one: &EndpointChoice, other: &EndpointChoice) -> bool {
     }
 }
 
-fn canonical_even_if_absent(path: &Path) -> PathBuf {
+pub(super) fn canonical_even_if_absent(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|ancestor| Some((ancestor, std::fs::canonicalize(ancestor).ok()?)));
     match existing {
+        // Joining nothing would add a slash, by which the path would differ from itself before it existed.
+        Some((ancestor, canonical)) if ancestor == absolute => canonical,
         Some((ancestor, canonical)) => canonical.join(absolute.strip_prefix(ancestor).expect("it is an ancestor's")),
         None => absolute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_spelled_the_same_before_and_after_it_exists() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a/b");
+        let before = canonical_even_if_absent(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        assert_eq!(before.as_os_str(), canonical_even_if_absent(&path).as_os_str());
+        assert_eq!(before.as_os_str(), canonical_even_if_absent(&path.join("")).as_os_str());
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Sides {
     pub(super) target_absent: bool,
     /// Nothing is listed: what is to be done is in this file.
     pub(super) plan: Option<Arc<Path>>,
+    /// What the keys of our own journals begin with, if those lie within the source: they change while they are read.
+    pub(super) own_state: Option<Vec<u8>>,
 }
 
 /// Why a range could not be listed to its end: the side, and what happened there.
@@ -341,6 +343,9 @@ async fn extra(shard: &Shard, entry: EntryRef<'_>) {
 
 /// Compares one key of the source and queues what follows.
 async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, target: Option<EntryRef<'_>>) {
+    if shard.sides.own_state.as_ref().is_some_and(|own| source.key.starts_with(own)) {
+        return;
+    }
     if let Task::Verify(depth) = shard.orders.task {
         return verify::listed(shard, token, depth, source, target).await;
     }

@@ -15,17 +15,19 @@ use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budget, BudgetError};
 use super::deletes::{self, LastPhase, Recorded};
+use super::job::Remembered;
 use super::live::Piece;
 use super::plan_file;
 use super::preflight::{self, Paces, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
 use crate::error::ExitCode;
+use crate::journal::RunEnd;
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
 use crate::settings::{Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
-use crate::transfer::{Board, Ending, Kit, Sizes, Stop};
+use crate::transfer::{Board, Ending, Kit, Resume, Sizes, Stop};
 
 /// Why a run did not take place.
 #[derive(Debug, thiserror::Error)]
@@ -107,23 +109,46 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
         observer.note(Note::Detail, &format!("io_uring is not used: {reason}"));
     }
     observer.note(Note::Detail, &format!("limits: {budget}"));
+    let mut remembered = Remembered::open(settings, observer)?;
     let control = async {
-        let ready = tokio::select! {
-            ready = preflight::look(settings, &budget) => ready?,
+        let looked = tokio::select! {
+            ready = preflight::look(settings, &budget) => ready.map(Ok),
             // Nothing has been begun, so there is nothing to end.
-            signal = stop.asked() => return Ok(stopped_before_the_start(settings, signal, started.elapsed())),
+            signal = stop.asked() => Ok(Err(stopped_before_the_start(settings, signal, started.elapsed()))),
         };
+        let ready = match looked {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(summary)) => {
+                remembered.finish(RunEnd::Early, observer).await;
+                return Ok(summary);
+            }
+            Err(refusal) => {
+                remembered.finish(RunEnd::Early, observer).await;
+                return Err(refusal.into());
+            }
+        };
+        if remembered.resume == Resume::Afresh {
+            remembered.sweep(&ready.open_target(remembered.run_tag())?, observer).await;
+        }
         let last_phase = last_phase(settings, &ready, started)?;
-        let shards = Shards::start(settings, &ready, budget, backend)?;
-        let paces = ready.paces.clone();
-        let mut control =
-            Control { settings, started, observer, shards, paces, fatal: None, failures: 0, direct_refused: false };
+        let shards = Shards::start(settings, &ready, budget, backend, &remembered)?;
+        let mut control = Control {
+            settings,
+            started,
+            observer,
+            shards,
+            paces: ready.paces.clone(),
+            remembered,
+            fatal: None,
+            failures: 0,
+            direct_refused: false,
+        };
         let signal = control.watch(stop).await;
         for side in ready.sides_with_opaque_etags() {
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
             control.observer.note(Note::Detail, &text);
         }
-        Ok(control.finish(signal, last_phase, stop).await)
+        Ok(control.finish(signal, &ready, last_phase, stop).await)
     };
     block_on(Backend::Pool, control).map_err(|error| Error::Machine(format!("the control thread: {error}")))?
 }
@@ -133,7 +158,7 @@ fn last_phase(settings: &SyncSettings, ready: &Ready, started: Instant) -> Resul
     if !settings.deletes.any() {
         return Ok(None);
     }
-    let (source, target) = ready.openers();
+    let (source, target) = ready.openers(None);
     let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?));
     let eraser = if settings.dry_run { Ok(None) } else { open().map(Some) };
     let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
@@ -157,7 +182,13 @@ struct Shards {
 }
 
 impl Shards {
-    fn start(settings: &SyncSettings, ready: &Ready, budget: Budget, backend: Backend) -> Result<Shards, Error> {
+    fn start(
+        settings: &SyncSettings,
+        ready: &Ready,
+        budget: Budget,
+        backend: Backend,
+        remembered: &Remembered,
+    ) -> Result<Shards, Error> {
         let outstanding: Arc<Outstanding> = Arc::default();
         let (told_sender, told) = mpsc::channel(TOLD_WAITING);
         let capacity = shard::mailbox_capacity(budget.shards);
@@ -191,7 +222,7 @@ impl Shards {
                 outstanding: outstanding.clone(),
                 told: told_sender.clone(),
             };
-            let make = ShardMaker { settings, ready, budget, backend };
+            let make = ShardMaker { settings, ready, budget, backend, remembered };
             let core = cores.get(id % cores.len().max(1)).copied();
             let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
             threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
@@ -220,12 +251,14 @@ struct ShardMaker<'a> {
     ready: &'a Ready,
     budget: Budget,
     backend: Backend,
+    remembered: &'a Remembered,
 }
 
 impl ShardMaker<'_> {
     /// The thread's whole life. Its files, buffers and connections are made on it, and never leave it.
     fn thread(&self, setup: ShardSetup, mailbox: Receiver<Message>) -> impl FnOnce() -> ShardEnd + Send + 'static {
-        let (source, target) = self.ready.openers();
+        let (source, target) = self.ready.openers(self.remembered.run_tag());
+        let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
         let verify_etags = self.settings.verify_etags;
@@ -254,6 +287,10 @@ impl ShardMaker<'_> {
                     sizes,
                     board: Board::new(budget.parts),
                     moved_bytes: Default::default(),
+                    journal,
+                    resume,
+                    resumed_bytes: Default::default(),
+                    kept_objects: Default::default(),
                     left_behind: Default::default(),
                     stop: Stop::default(),
                 };
@@ -285,6 +322,7 @@ struct Control<'a> {
     observer: &'a mut dyn Observer,
     shards: Shards,
     paces: Paces,
+    remembered: Remembered,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
     /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
@@ -350,6 +388,7 @@ impl Control<'_> {
     }
 
     fn show_progress(&mut self, stopping: bool) {
+        self.remembered.tell_trouble(self.observer);
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
         let phase = match self.settings.task {
             Task::Sync => Phase::Copying,
@@ -358,7 +397,13 @@ impl Control<'_> {
         self.observer.progress(&Progress { counts, elapsed, stopping, phase, concurrency: self.paces.now() });
     }
 
-    async fn finish(mut self, signal: Option<i32>, last_phase: Option<LastPhase>, stop: &StopHandle) -> Summary {
+    async fn finish(
+        mut self,
+        signal: Option<i32>,
+        ready: &Ready,
+        last_phase: Option<LastPhase>,
+        stop: &StopHandle,
+    ) -> Summary {
         let (mut counts, mut recorded) = (Counts::default(), Vec::new());
         let mut fatal = self.fatal;
         for thread in self.shards.threads {
@@ -385,6 +430,11 @@ impl Control<'_> {
         }
         counts.failed_objects += self.failures;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
+        // A plan says nothing of what else was left unfinished.
+        let complete = whole && self.settings.from_plan.is_none();
+        if complete && let Ok(target) = ready.open_target(self.remembered.run_tag()) {
+            self.remembered.sweep(&target, self.observer).await;
+        }
         if let (Place::Bucket(_), 0, true) = (&self.settings.source, counts.source_listed, whole) {
             // A bucket has no directories, so a mistyped prefix looks like an empty one.
             let text = format!("there is nothing under the source `{}`; check its prefix", self.settings.source);
@@ -397,6 +447,9 @@ impl Control<'_> {
             }
             _ => deletes::Ended::default(),
         };
+        // With it the job is given free, so it comes after the last change.
+        let end = if complete { RunEnd::Complete } else { RunEnd::Early };
+        counts.warnings += self.remembered.finish(end, self.observer).await;
         let signal = signal.or(deleted.signal);
         let fatal = fatal.or(deleted.fatal);
         let ended_early = match (signal, fatal) {

@@ -588,6 +588,8 @@ impl Shard {
 
     async fn publish(&self) {
         self.tally.moved_bytes.set(self.kit.moved_bytes.get());
+        self.tally.resumed_bytes.set(self.kit.resumed_bytes.get());
+        self.tally.kept_objects.set(self.kit.kept_objects.get());
         let clients = [&self.kit.source, &self.kit.target].into_iter().filter_map(transfer::Side::client);
         let (requests, retries) =
             clients.fold((0, 0), |(a, b), client| (a + client.requests.get(), b + client.retries.get()));

@@ -65,6 +65,10 @@ tally! {
     transferred_bytes,
     /// Bytes under way that have arrived; runs ahead of `transferred_bytes` inside large objects.
     moved_bytes,
+    /// Bytes of those that an earlier run had brought, so that they were neither sent nor fetched again.
+    resumed_bytes,
+    /// Unfinished objects that were kept for the next run to continue.
+    kept_objects,
     /// Objects left alone because the target has them already.
     skipped_objects,
     /// Transferred objects that were proven, by a checksum, an ETag or both.

@@ -1,6 +1,7 @@
-//! What stands before the S3 protocol: an answer may be held back, to look like a service that is far away, and listings
-//! may be made up, to look like a bucket that no test could fill.
+//! What stands before the S3 protocol: requests may be written down, an answer may be held back, to look like a service that
+//! is far away, and listings may be made up, to look like a bucket that no test could fill.
 
+use super::log::Log;
 use super::synthetic::Synthetic;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -15,6 +16,8 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(super) struct Front {
     pub(super) service: S3Service,
+    /// Where requests are written down, if they are.
+    pub(super) log: Option<Arc<Log>>,
     /// Every request waits for so long before it is looked at.
     pub(super) latency: Duration,
     pub(super) synthetic: Option<Arc<Synthetic>>,
@@ -26,15 +29,26 @@ impl Service<Request<Incoming>> for Front {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, HttpError>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Front { service, latency, synthetic } = self.clone();
+        let front = self.clone();
+        let entry = self.log.as_ref().map(|log| log.begin(request.method(), request.uri()));
         Box::pin(async move {
-            if !latency.is_zero() {
-                tokio::time::sleep(latency).await;
+            let answer = front.answer(request).await;
+            if let (Some(entry), Ok(answer)) = (entry, &answer) {
+                entry.end(answer.status());
             }
-            if let Some(page) = synthetic.and_then(|synthetic| synthetic.answer(request.method(), request.uri())) {
-                return Ok(Response::new(Body::from(page)));
-            }
-            Service::call(&service, request).await
+            answer
         })
+    }
+}
+
+impl Front {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, HttpError> {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        if let Some(page) = self.synthetic.and_then(|synthetic| synthetic.answer(request.method(), request.uri())) {
+            return Ok(Response::new(Body::from(page)));
+        }
+        Service::call(&self.service, request).await
     }
 }

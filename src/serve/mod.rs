@@ -21,6 +21,7 @@ mod checksums;
 mod conditions;
 mod front;
 mod listing;
+mod log;
 mod multipart;
 mod receive;
 mod s3;
@@ -35,6 +36,7 @@ use front::Front;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
+use log::Log;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -74,6 +76,8 @@ pub struct ServeSettings {
     pub create_buckets: bool,
     /// Threads that serve requests; at least one.
     pub threads: usize,
+    /// A file to which each request is written when it comes and when it is answered.
+    pub request_log: Option<PathBuf>,
     /// How long every request waits before it is looked at, as if the service were far away.
     pub latency: Duration,
     /// Listings are made up, of so many keys of a shape, for measuring clients. Other requests find what is stored.
@@ -91,6 +95,7 @@ impl ServeSettings {
             allow_anonymous: false,
             create_buckets: true,
             threads: 2,
+            request_log: None,
             latency: Duration::ZERO,
             synthetic: None,
         }
@@ -136,6 +141,14 @@ pub enum ServeError {
         /// What SQLite, or the check of the format, said.
         reason: String,
     },
+    /// The file for requests cannot be written.
+    #[error("the embedded server cannot write its requests to `{}`; choose a file that you may write to", path.display())]
+    RequestLog {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Threads or timers could not be had.
     #[error("the embedded server cannot start its threads; raise the limit on processes (`ulimit -u`)")]
     Threads {
@@ -164,6 +177,7 @@ impl Server {
     pub fn start(settings: ServeSettings) -> Result<Self, ServeError> {
         let store = Store::open(&settings.storage)?;
         let service = Front {
+            log: settings.request_log.as_deref().map(Log::open).transpose()?.map(Arc::new),
             service: service(Arc::new(store), &settings),
             latency: settings.latency,
             synthetic: settings.synthetic.map(Arc::new),

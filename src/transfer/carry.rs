@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::large::{Attached, Destination, PartDone};
 use super::part::{self, Part};
+use super::resume::recall_part;
 use super::side::{ReadStretch, acknowledge, write_failed};
 use super::verify::{self, finished};
 use super::{Error, Kit, Side};
@@ -23,6 +24,10 @@ use crate::client::{Checks, Failure, RequestBody};
 /// One part: read, hashed, written, proven.
 pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -> Result<PartDone, Error> {
     let _slot = kit.board.slot().await;
+    if let Some(done) = recall_part(kit, attached, &part).await? {
+        kit.moved(done.size_bytes);
+        return Ok(done);
+    }
     let done = if part.size_bytes() > kit.sizes.buffer_bytes {
         match &attached.large.target {
             Destination::File { .. } => write_stretches(kit, attached, &part).await,

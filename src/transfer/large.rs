@@ -1,5 +1,7 @@
-//! A large object: cut into parts that every core may carry, put together at the target only when all are proven.
+//! A large object: cut into parts that every core may carry, put together at the target only when all are proven. What an
+//! earlier run left of it is continued ([`super::resume`]).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use super::carry::carry_part;
 use super::error::MAKE_ROOM;
 use super::multipart::{complete, create_upload};
 use super::part;
+use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
@@ -25,6 +28,7 @@ use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc
 use super::{Ending, Error, Kit, Receipt, Side, Version, metadata};
 use crate::client::{Checks, UploadProof};
 use crate::entry::Entry;
+use crate::journal::SavedPlace;
 
 /// A large object under way: all that a shard needs to know to carry some of its parts.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Large {
     /// The source's ETag can be compared only with the MD5 of each part.
     pub(super) part_md5: bool,
     pub(super) target: Destination,
+    /// Parts that an earlier run brought, by their numbers.
+    pub(super) known: BTreeMap<u32, Known>,
 }
 
 /// Where parts go.
@@ -69,6 +75,8 @@ pub(super) struct Attached {
     pub(super) source: Opened,
     pub(super) file: Option<File>,
     pub(super) in_order: Option<Turnstile>,
+    /// The owner's; others tell him what they have done.
+    pub(super) ledger: Ledger,
 }
 
 /// The target's half-made object, as its owner holds it.
@@ -96,10 +104,11 @@ pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -
     match checked.await {
         Ok((parts, read)) => {
             let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
+            attached.ledger.forget().await;
             Ok(Receipt { proof: proven(kit, read, receipt.proof), ..receipt })
         }
         Err(error) => {
-            give_up(kit, unfinished).await;
+            leave(kit, &attached.ledger, unfinished, &error).await;
             Err(error)
         }
     }
@@ -145,25 +154,42 @@ async fn begin(
 ) -> Result<(Attached, Unfinished), Error> {
     let size_bytes = source.size_bytes;
     let part_bytes = cut(kit, size_bytes, about.expected).ok_or(Error::TooLarge(size_bytes))?;
-    let (target, file, unfinished) = match &kit.target {
-        Side::Local(side) => {
+    let found = resume::find(kit, entry, &source, part_bytes, about.expected).await?;
+    let (target, file, unfinished, part_bytes, known, ledger) = match (found, &kit.target) {
+        (Some(Found { ledger, part_bytes, parts, place }), target) => {
+            let (target, file, unfinished) = take_up(kit, entry, target, place, size_bytes).await?;
+            (target, file, unfinished, part_bytes, parts, ledger)
+        }
+        (None, Side::Local(side)) => {
             let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             kit.files.allocate(partial.file(), size_bytes).await.map_err(Error::writing(MAKE_ROOM))?;
-            let temporary = partial.temp_path().to_owned();
-            (Destination::File { temporary }, Some(partial.file().clone()), Unfinished::File(partial))
+            let place = SavedPlace::File { temporary: partial.temp_path().to_owned() };
+            let ledger = Ledger::begin(kit, &entry.key, &source, part_bytes, place).await;
+            let (target, file) = of_partial(&partial);
+            (target, file, Unfinished::File(partial), part_bytes, BTreeMap::new(), ledger)
         }
-        Side::Bucket(side) => {
+        (None, Side::Bucket(side)) => {
             let key = side.key(&entry.key)?;
-            if size_bytes < kit.sizes.multipart_threshold_bytes {
+            let (target, unfinished, ledger) = if size_bytes < kit.sizes.multipart_threshold_bytes {
                 let checks = checks_in_advance(kit, side, &source, about.expected).await?;
                 let metadata = Box::new(about.metadata.clone());
-                (Destination::Put { key, metadata, checks }, None, Unfinished::Put)
+                (Destination::Put { key, metadata, checks }, Unfinished::Put, Ledger::default())
             } else {
                 let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-                let upload_id = create_upload(side, &key, &about.metadata, &token, part_bytes).await?;
+                let place = SavedPlace::Upload { token: token.clone(), upload_id: None };
+                let ledger = Ledger::begin(kit, &entry.key, &source, part_bytes, place).await;
+                let upload_id = match create_upload(side, &key, &about.metadata, &token, part_bytes).await {
+                    Ok(upload_id) => upload_id,
+                    Err(error) => {
+                        ledger.refused(&error).await;
+                        return Err(error);
+                    }
+                };
+                ledger.opened(&upload_id).await;
                 let target = Destination::Upload { key: key.clone(), upload_id: upload_id.clone() };
-                (target, None, Unfinished::Upload { key, upload_id, token })
-            }
+                (target, Unfinished::Upload { key, upload_id, token }, ledger)
+            };
+            (target, None, unfinished, part_bytes, BTreeMap::new(), ledger)
         }
     };
     let part_bytes = if matches!(target, Destination::Put { .. }) { size_bytes } else { part_bytes };
@@ -177,9 +203,37 @@ async fn begin(
         source_identity: source.identity(),
         part_md5: matches!(about.expected.etag, ExpectedETag::Md5OfParts { .. }),
         target,
+        known,
     };
     let in_order = matches!(about.expected.etag, ExpectedETag::Md5(_)).then(|| Turnstile::new(&kit.lanes));
-    Ok((Attached { large: Arc::new(large), source, file, in_order }, unfinished))
+    Ok((Attached { large: Arc::new(large), source, file, in_order, ledger }, unfinished))
+}
+
+/// Takes hold of what an earlier run left at the target.
+async fn take_up(
+    kit: &Kit,
+    entry: &Entry,
+    target: &Side,
+    place: FoundPlace,
+    size_bytes: u64,
+) -> Result<(Destination, Option<File>, Unfinished), Error> {
+    match (place, target) {
+        (FoundPlace::File(partial), _) => {
+            kit.files.allocate(partial.file(), size_bytes).await.map_err(Error::writing(MAKE_ROOM))?;
+            let (target, file) = of_partial(&partial);
+            Ok((target, file, Unfinished::File(partial)))
+        }
+        (FoundPlace::Upload { upload_id, token }, Side::Bucket(side)) => {
+            let key = side.key(&entry.key)?;
+            let target = Destination::Upload { key: key.clone(), upload_id: upload_id.clone() };
+            Ok((target, None, Unfinished::Upload { key, upload_id, token }))
+        }
+        (FoundPlace::Upload { .. }, Side::Local(_)) => unreachable!("an upload is found for a bucket"),
+    }
+}
+
+fn of_partial(partial: &Partial) -> (Destination, Option<File>) {
+    (Destination::File { temporary: partial.temp_path().to_owned() }, Some(partial.file().clone()))
 }
 
 /// The part size: the source's own where only that lets its ETag be compared, else what the target wants. Downloads may be
@@ -250,8 +304,16 @@ async fn carry(kit: &Rc<Kit>, attached: &Attached) -> Result<Vec<PartDone>, Erro
             return Err(Error::Stopped);
         }
         tokio::select! {
-            Some(part) = here.next(), if !here.is_empty() => done.push(part?),
-            Some(parts) = returned.recv() => done.extend(parts?),
+            Some(part) = here.next(), if !here.is_empty() => {
+                let part = part?;
+                attached.ledger.parts(std::slice::from_ref(&part)).await;
+                done.push(part);
+            }
+            Some(parts) = returned.recv() => {
+                let parts = parts?;
+                attached.ledger.parts(&parts).await;
+                done.extend(parts);
+            }
             () = kit.stop.reached(Ending::Draining), if !kit.stop.asked() => {}
             () = kit.stop.reached(Ending::Abandoned) => return Err(Error::Stopped),
         }
@@ -299,7 +361,7 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
         (Destination::File { temporary }, Side::Local(side)) => Some(side.root.open_partial(temporary)?),
         _ => None,
     };
-    Ok(Attached { large, source, file, in_order: None })
+    Ok(Attached { large, source, file, in_order: None, ledger: Ledger::default() })
 }
 
 /// Compares what was read with what the source said of it.
@@ -344,7 +406,7 @@ async fn finish(
             match kit.stop.or_abandon(completed).await {
                 Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
                 Err(error) => {
-                    give_up(kit, Unfinished::Upload { key, upload_id, token }).await;
+                    leave(kit, &attached.ledger, Unfinished::Upload { key, upload_id, token }, &error).await;
                     return Err(error);
                 }
             }
@@ -358,12 +420,22 @@ async fn finish(
     Ok(Receipt { size_bytes, proof, crc64nvme: Some(crc.0), etag: etag.map(|etag| etag.to_string()), version })
 }
 
-/// Leaves nothing half-made behind: the temporary file goes with its handle, the upload is aborted.
-async fn give_up(kit: &Kit, unfinished: Unfinished) {
-    let (Unfinished::Upload { key, upload_id, .. }, Side::Bucket(side)) = (unfinished, &kit.target) else { return };
+/// An object that was not finished is kept for the next run, if that can continue it. Else nothing half-made is left behind: the
+/// temporary file goes with its handle, the upload is aborted.
+async fn leave(kit: &Kit, ledger: &Ledger, unfinished: Unfinished, error: &Error) {
+    if ledger.keeps(kit, error) {
+        kit.kept_objects.set(kit.kept_objects.get() + 1);
+        if let Unfinished::File(partial) = unfinished {
+            partial.keep();
+        }
+        return;
+    }
+    let (Unfinished::Upload { key, upload_id, .. }, Side::Bucket(side)) = (unfinished, &kit.target) else {
+        return ledger.forget().await;
+    };
     let abort = side.client.abort_upload(&key, &upload_id);
     match tokio::time::timeout(ABORT_PATIENCE, abort).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => ledger.forget().await,
         Ok(Err(error)) => kit.leave_behind(&key, &upload_id, &error.to_string()),
         Err(_) => kit.leave_behind(&key, &upload_id, "the service did not answer in time"),
     }

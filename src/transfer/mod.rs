@@ -6,8 +6,8 @@
 //! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
 //!
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
-//! and completes an upload; `verify` knows what proves an object; `part` is the arithmetic. `delete` takes objects away,
-//! `compare` only looks at them.
+//! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object; `part` is the
+//! arithmetic. `delete` takes objects away, `compare` only looks at them.
 
 pub mod board;
 mod carry;
@@ -18,6 +18,7 @@ mod large;
 mod metadata;
 mod multipart;
 pub mod part;
+mod resume;
 mod side;
 mod small;
 mod stop;
@@ -33,11 +34,13 @@ use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
 
 use crate::entry::{Action, Entry, Reason};
+use crate::journal::Journal;
 
 pub use board::{Board, PartsJob, PartsReturned};
 pub use error::Error;
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
+pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
 use verify::ETags;
@@ -65,6 +68,14 @@ pub struct Kit {
     pub board: Board,
     /// Bytes that have arrived at the target, parts of unfinished objects included.
     pub moved_bytes: Cell<u64>,
+    /// What is written down for the next run.
+    pub journal: Journal,
+    /// Whether unfinished objects are left for it.
+    pub resume: Resume,
+    /// Bytes that an earlier run had brought, and this one need not.
+    pub resumed_bytes: Cell<u64>,
+    /// Unfinished objects that are left for the next run.
+    pub kept_objects: Cell<u64>,
     /// Open uploads that could not be aborted: the key, and what the person should know.
     pub left_behind: RefCell<Vec<(String, String)>>,
     /// Whether the run is ending.

@@ -24,6 +24,8 @@ impl Cmd {
     pub fn new<S: AsRef<OsStr>>(directory: &Path, arguments: impl IntoIterator<Item = S>) -> Cmd {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ropeway"));
         command.current_dir(directory).args(arguments).env_clear().env("HOME", directory).stdin(Stdio::null());
+        // Not among the files that a test compares.
+        command.env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
         if let Ok(io) = std::env::var("ROPEWAY_TEST_IO") {
             command.env("ROPEWAY_IO", io);
         }
@@ -68,6 +70,19 @@ impl Cmd {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cmd {
         self.command.env(name, value);
         self
+    }
+
+    /// Has another program start it, in the same directory and environment.
+    pub fn under<S: AsRef<OsStr>>(self, program: impl IntoIterator<Item = S>) -> Cmd {
+        let mut words = program.into_iter();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
+        if let Some(directory) = self.command.get_current_dir() {
+            command.current_dir(directory);
+        }
+        Cmd { command }
     }
 
     /// Starts it and leaves it running, its output piped.

@@ -64,6 +64,7 @@ impl Model {
             "PutObject" => self.put(request),
             "CreateMultipartUpload" => self.create(request),
             "UploadPart" => self.upload_part(request),
+            "ListParts" => self.list_parts(request),
             "CompleteMultipartUpload" => self.complete(request),
             "AbortMultipartUpload" => match self.uploads.remove(request.query("uploadId")) {
                 Some(_) => Answer::new(204),
@@ -174,6 +175,23 @@ impl Model {
         };
         upload.parts.insert(request.query("partNumber").parse().expect("a part has a number"), request.body.clone());
         answer
+    }
+
+    fn list_parts(&self, request: &Request) -> Answer {
+        let Some(upload) = self.uploads.get(request.query("uploadId")) else {
+            return Answer::error(404, "NoSuchUpload");
+        };
+        let mut document = "<ListPartsResult><IsTruncated>false</IsTruncated>".to_owned();
+        for (number, part) in &upload.parts {
+            let (etag, size) = (Object::new(part.clone()).etag.replace('"', "&quot;"), part.len());
+            document
+                .push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><Size>{size}</Size>"));
+            if self.echoes_crc64nvme {
+                document.push_str(&format!("<ChecksumCRC64NVME>{}</ChecksumCRC64NVME>", crc64nvme(part)));
+            }
+            document.push_str("</Part>");
+        }
+        Answer::xml(document + "</ListPartsResult>")
     }
 
     fn complete(&mut self, request: &Request) -> Answer {

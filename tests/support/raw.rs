@@ -30,7 +30,7 @@ impl Answer {
     }
 
     #[track_caller]
-    fn expect(self, what: &str) -> Answer {
+    pub fn expect(self, what: &str) -> Answer {
         assert!((200..300).contains(&self.status), "{what}: {} {}", self.status, self.text());
         self
     }

@@ -26,6 +26,12 @@ struct Rules {
     /// Bytes of request bodies, or of answers, that may still pass; None lets all pass.
     uploads_left: Option<u64>,
     answers_left: Option<u64>,
+    /// Requests that may still pass.
+    requests_left: Option<u64>,
+    /// How often what was held back was dropped with its connection.
+    cuts: u64,
+    /// Somebody need not wait any more.
+    given_up: bool,
     /// Connections that stand still.
     held: usize,
     /// Replaces these bytes by those, in so many pieces more.
@@ -40,6 +46,8 @@ struct Rules {
 enum Way {
     Up,
     Down,
+    /// Counts requests, not bytes.
+    Request,
 }
 
 impl Relay {
@@ -72,15 +80,43 @@ impl Relay {
         self.rule(|rules| rules.answers_left = Some(bytes));
     }
 
-    /// Waits until bytes are held back.
-    pub fn wait_until_held(&self) {
+    /// Lets so many requests pass, then none.
+    pub fn hold_requests_after(&self, requests: u64) {
+        self.rule(|rules| rules.requests_left = Some(requests));
+    }
+
+    /// Waits until bytes are held back, or nobody waits for it any more. Says whether they are.
+    pub fn wait_until_held(&self) -> bool {
         let rules = self.state.rules.lock().expect("no test thread panics with it");
-        drop(self.state.changed.wait_while(rules, |rules| rules.held == 0).expect("no test thread panics with it"));
+        let waiting = |rules: &mut Rules| rules.held == 0 && !rules.given_up;
+        self.state.changed.wait_while(rules, waiting).expect("no test thread panics with it").held > 0
+    }
+
+    /// A handle with which another thread ends [`wait_until_held`](Relay::wait_until_held).
+    pub fn give_up(&self) -> impl FnOnce() + Send + use<> {
+        let state = self.state.clone();
+        move || {
+            state.rules.lock().expect("no test thread panics with it").given_up = true;
+            state.changed.notify_all();
+        }
+    }
+
+    /// Closes all connections that stand still, so that what they held never arrives. What comes after is held as before.
+    pub fn cut(&self) {
+        self.rule(|rules| {
+            rules.cuts += 1;
+            (rules.held, rules.given_up) = (0, false);
+        });
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_seen(&self) {
+        self.rule(|rules| rules.seen.clear());
     }
 
     /// Lets everything pass.
     pub fn release(&self) {
-        self.rule(|rules| (rules.uploads_left, rules.answers_left) = (None, None));
+        self.rule(|rules| (rules.uploads_left, rules.answers_left, rules.requests_left) = (None, None, None));
     }
 
     /// Replaces `from` by `to`, of the same length, in bodies and answers; once in a piece, in `times` pieces.
@@ -127,14 +163,15 @@ impl State {
                 rules.deny.clone().filter(|(part, _)| line.contains(part.as_str())).map(|(_, code)| code)
             };
             let done = match denied {
+                _ if !self.permit(Way::Request, 1) => None,
                 Some(code) => {
                     pass_body(&mut client, &mut buffer, length, |_| Some(())).and_then(|()| refuse(&client, &code))
                 }
                 None => server.write_all(head.as_bytes()).ok().and_then(|()| {
                     pass_body(&mut client, &mut buffer, length, |bytes| {
-                        self.permit(Way::Up, bytes.len() as u64);
+                        let passes = self.permit(Way::Up, bytes.len() as u64);
                         self.change(bytes);
-                        server.write_all(bytes).ok()
+                        passes.then(|| server.write_all(bytes).ok()).flatten()
                     })
                 }),
             };
@@ -149,7 +186,9 @@ impl State {
     fn answers(&self, mut server: TcpStream, mut client: TcpStream) {
         let mut bytes = [0; 64 << 10];
         while let Ok(count @ 1..) = server.read(&mut bytes) {
-            self.permit(Way::Down, count as u64);
+            if !self.permit(Way::Down, count as u64) {
+                break;
+            }
             self.change(&mut bytes[..count]);
             if client.write_all(&bytes[..count]).is_err() {
                 break;
@@ -158,19 +197,21 @@ impl State {
         let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     }
 
-    /// Waits until so many bytes may pass this way.
-    fn permit(&self, way: Way, count: u64) {
+    /// Waits until so many bytes, or one request, may pass this way. False if they never will.
+    fn permit(&self, way: Way, count: u64) -> bool {
         let mut rules = self.rules.lock().expect("no test thread panics with it");
+        let cuts = rules.cuts;
         loop {
             let left = match way {
                 Way::Up => &mut rules.uploads_left,
                 Way::Down => &mut rules.answers_left,
+                Way::Request => &mut rules.requests_left,
             };
             match left {
-                None => return,
+                None => return true,
                 Some(left) if *left >= count => {
                     *left -= count;
-                    return;
+                    return true;
                 }
                 // What is left would not suffice, now or later.
                 Some(left) => *left = 0,
@@ -178,6 +219,9 @@ impl State {
             rules.held += 1;
             self.changed.notify_all();
             rules = self.changed.wait(rules).expect("no test thread panics with it");
+            if rules.cuts != cuts {
+                return false;
+            }
             rules.held -= 1;
         }
     }

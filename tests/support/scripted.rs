@@ -375,6 +375,7 @@ impl Request {
         let has = |wanted: &str| queries.iter().any(|(name, _)| name == wanted);
         let operation = match method {
             "GET" if has("list-type") => "ListObjectsV2",
+            "GET" if has("uploadId") => "ListParts",
             "GET" => "GetObject",
             "HEAD" => "HeadObject",
             "PUT" if has("uploadId") => "UploadPart",

@@ -575,22 +575,29 @@ mod tests {
         (0..len_bytes).map(|at| (at * 31 + at / 251) as u8).collect()
     }
 
-    /// A file on a disk that takes direct I/O, and its second handle, as another core has it.
+    /// A directory on a disk that takes direct I/O.
     #[cfg(target_os = "linux")]
     #[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
-    pub(super) fn disk_file() -> Option<(File, File)> {
+    fn disk() -> Option<std::path::PathBuf> {
         let places = [std::env::temp_dir(), "/var/tmp".into(), env!("CARGO_MANIFEST_DIR").into()];
         for place in places {
             let Ok(file) = tempfile::tempfile_in(&place) else { continue };
-            let other = File::from_std(file.try_clone().unwrap());
             let file = File::from_std(file);
             let mut refused = false;
             if !in_memory(&file) && Twin::default().way(&file, |_| refused = true).is_some() && !refused {
-                return Some((file, other));
+                return Some(place);
             }
         }
         eprintln!("skipped: neither the directory for temporary files nor /var/tmp takes direct I/O");
         None
+    }
+
+    /// A file on such a disk, and its second handle, as another core has it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn disk_file() -> Option<(File, File)> {
+        let file = tempfile::tempfile_in(disk()?).unwrap();
+        let other = File::from_std(file.try_clone().unwrap());
+        Some((File::from_std(file), other))
     }
 
     /// Makes the page cache forget a file. Whether it has is for the caller to see: somebody may hold a page.
@@ -762,6 +769,41 @@ mod tests {
                 assert_eq!(files.take_direct_refusal(), None);
             })
             .unwrap();
+        }
+    }
+
+    /// As a run does that continues another's download.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_partial_that_is_taken_up_again_is_read_and_written_directly() {
+        use std::path::Path;
+        const WRITTEN: usize = 2 << 20;
+        for backend in backends() {
+            let Some(place) = disk() else { return };
+            let home = tempfile::tempdir_in(place).unwrap();
+            let root = crate::path::Root::open(home.path()).unwrap();
+            let content = pattern(2 * WRITTEN + 5);
+            block_on(backend, async {
+                let (arena, files) = (large_arena(1), Files::new(backend).with_direct_io(DirectIo::Auto));
+                let partial = root.create_partial(Path::new("file"), 0o666).unwrap();
+                let temporary = partial.temp_path().to_owned();
+                let mut buf = arena.lease(0).await;
+                buf.extend_from_slice(&content[..WRITTEN]);
+                files.write_at(partial.file(), buf, 0).await.0.unwrap();
+                partial.keep();
+                let partial = root.reopen_partial(&temporary, Path::new("file")).unwrap();
+                evict(partial.file());
+                let (read, buf) = files.read_at(partial.file(), arena.lease(0).await, WRITTEN, 0).await;
+                assert_eq!(read.unwrap(), WRITTEN);
+                assert!(buf.filled() == &content[..WRITTEN] && partial.file().twin().is_open(), "{backend:?}");
+                drop(buf);
+                let rest = Bytes::from(content[WRITTEN..].to_vec());
+                files.write_bytes_at(partial.file(), rest, WRITTEN as u64).await.unwrap();
+                assert_eq!(files.take_direct_refusal(), None);
+                partial.publish(None).unwrap();
+            })
+            .unwrap();
+            assert!(std::fs::read(home.path().join("file")).unwrap() == content, "{backend:?}");
         }
     }
 

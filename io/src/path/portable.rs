@@ -58,7 +58,7 @@ impl Directory {
 
     pub(crate) fn open_to_write(&self, name: &OsStr) -> io::Result<std::fs::File> {
         self.refuse_link(Path::new(name), Follow::Never)?;
-        std::fs::OpenOptions::new().write(true).open(self.path.join(name))
+        std::fs::OpenOptions::new().read(true).write(true).open(self.path.join(name))
     }
 
     pub(crate) fn facts(&self, relative: &Path, follow: Follow) -> io::Result<FileFacts> {

@@ -83,8 +83,9 @@ impl Directory {
         Ok(openat(&self.fd, name, flags, Mode::from_bits_truncate(mode as _))?.into())
     }
 
+    /// To read, too: what an earlier run wrote is hashed before it is believed.
     pub(crate) fn open_to_write(&self, name: &OsStr) -> io::Result<std::fs::File> {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         Ok(openat(&self.fd, name, flags, Mode::empty())?.into())
     }
 
