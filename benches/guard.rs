@@ -5,7 +5,6 @@
 //! is never dropped: the difference between two runs of different turns is then the turns' alone.
 #![expect(clippy::print_stdout, reason = "the answers to --list and --features are read by perf/guard")]
 
-use std::fmt::Write;
 use std::hint::black_box;
 use std::process::ExitCode;
 
@@ -21,6 +20,9 @@ use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{Bucket, ETag, Key};
 use ropeway_s3proto::op::{GetObject, ListObjectsV2, ObjectMetadata, PutObject};
 use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
+
+#[path = "support/listing.rs"]
+mod listing;
 
 /// One guarded path.
 struct Path {
@@ -148,25 +150,7 @@ fn answer_head(_: usize) -> Box<dyn FnMut()> {
 }
 
 fn listing_page(_: usize) -> Box<dyn FnMut()> {
-    let mut body = String::from(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-         <Name>bench</Name><Prefix></Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>\
-         <IsTruncated>true</IsTruncated><NextContinuationToken>token</NextContinuationToken>",
-    );
-    for index in 0..1_000 {
-        write!(
-            body,
-            "<Contents><Key>logs/2024/11/20/host-{:04}/part-{index:08}.bin</Key>\
-             <LastModified>2024-11-20T17:50:{:02}.000Z</LastModified>\
-             <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>{}</Size>\
-             <StorageClass>STANDARD</StorageClass></Contents>",
-            index / 100,
-            index % 60,
-            index * 977,
-        )
-        .expect("writing to a String cannot fail");
-    }
-    body += "</ListBucketResult>";
+    let body = listing::page(1_000);
     Box::new(move || {
         let page = ListObjectsV2::parse(StatusCode::OK, &Headers::new(), black_box(body.as_bytes()));
         assert_eq!(page.expect("a page").rows.len(), 1_000);

@@ -1,6 +1,5 @@
 //! What a request and a listing page cost before and after the wire: one signature, one PUT head, one page of 1,000 keys.
 
-use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -11,6 +10,9 @@ use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{Bucket, Key};
 use ropeway_s3proto::op::{ListObjectsV2, ObjectMetadata, PutObject};
 use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
+
+#[path = "support/listing.rs"]
+mod listing;
 
 const NOW_UNIX_S: i64 = 1_700_000_000;
 
@@ -47,7 +49,7 @@ fn sign(criterion: &mut Criterion) {
 }
 
 fn list_page(criterion: &mut Criterion) {
-    let body = page(1_000);
+    let body = listing::page(1_000);
     let mut group = criterion.benchmark_group("listing");
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("page of 1,000 keys", |bencher| {
@@ -57,29 +59,6 @@ fn list_page(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-/// A page as the service writes it.
-fn page(keys: usize) -> String {
-    let mut body = String::from(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-         <Name>bench</Name><Prefix></Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>\
-         <IsTruncated>true</IsTruncated><NextContinuationToken>token</NextContinuationToken>",
-    );
-    for index in 0..keys {
-        write!(
-            body,
-            "<Contents><Key>logs/2024/11/20/host-{:04}/part-{index:08}.bin</Key>\
-             <LastModified>2024-11-20T17:50:{:02}.000Z</LastModified>\
-             <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>{}</Size>\
-             <StorageClass>STANDARD</StorageClass></Contents>",
-            index / 100,
-            index % 60,
-            index * 977,
-        )
-        .expect("writing to a String cannot fail");
-    }
-    body + "</ListBucketResult>"
 }
 
 criterion_group!(benches, sign, list_page);
