@@ -576,6 +576,8 @@ fn row_08_a_completion_that_made_another_object_is_found_out() {
         });
         let output = up(&server, &tree).expect(1);
         assert_says(&output, "verification failed");
+        // The upload is gone with its completion, so nothing is said of one that would have to be aborted.
+        assert_eq!(output.count("warnings"), 0, "{}", output.stderr);
     }
 }
 

@@ -433,8 +433,7 @@ async fn leave(kit: &Kit, ledger: &Ledger, unfinished: Unfinished, error: &Error
     let (Unfinished::Upload { key, upload_id, .. }, Side::Bucket(side)) = (unfinished, &kit.target) else {
         return ledger.forget().await;
     };
-    let abort = side.client.abort_upload(&key, &upload_id);
-    match tokio::time::timeout(ABORT_PATIENCE, abort).await {
+    match tokio::time::timeout(ABORT_PATIENCE, resume::abort(side, &key, &upload_id)).await {
         Ok(Ok(())) => ledger.forget().await,
         Ok(Err(error)) => kit.leave_behind(&key, &upload_id, &error.to_string()),
         Err(_) => kit.leave_behind(&key, &upload_id, "the service did not answer in time"),

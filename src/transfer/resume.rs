@@ -171,7 +171,8 @@ pub async fn discard(target: &Side, saved: &Saved) -> Result<(), Error> {
     }
 }
 
-async fn abort(side: &BucketSide, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
+/// Aborts an upload. One that is not there any more, such as one that was completed and then not believed, needs nothing.
+pub(super) async fn abort(side: &BucketSide, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
     match side.client.abort_upload(key, upload_id).await {
         Err(error) if error.code() != Some("NoSuchUpload") => Err(Error::target(error)),
         _ => Ok(()),
