@@ -106,6 +106,33 @@ fn i6_a_part_that_the_journal_lost_is_compared_with_the_source_and_not_sent() {
     assert_eq!(state.names(""), [""; 0].map(PathBuf::from), "a job that is done leaves nothing");
 }
 
+#[test]
+fn a_continued_run_begins_with_what_no_run_had_got_to() {
+    let (server, tree, state) = (Server::any(), Tree::new(), Tree::new());
+    let bucket = server.bucket("further");
+    let place = format!("s3://{bucket}/");
+    tree.file("source/z", noise(3, 33 << 20));
+    let relay = Relay::before(&server);
+    relay.hold_uploads_after(17 * MIB);
+    let up = |server: &Server| {
+        Cmd::sync(tree.path(), "source", &place).to(server).args(ONE_BY_ONE).arg("--state-dir").arg(state.path())
+    };
+    interrupt(&relay, up(&relay.server), "KILL");
+    // As if it had listed and compared everything up to `m`, which is compared again all the same.
+    only_journal(&state).execute_batch("DELETE FROM done; INSERT INTO done VALUES (NULL, x'6d')").expect("a journal");
+    tree.file("source/c", "new before m");
+    // More than wait for a worker, so that whoever lists beside them would come in between.
+    for number in 10..40 {
+        tree.file(format!("source/w{number}"), "new behind m");
+    }
+    let again = up(&relay.server).args(["--worker-size", "1"]).expect(0);
+    assert_eq!((again.count("transferred_objects"), again.count("resumed_bytes")), (32, 15 * MIB));
+    let small = |line: &String| line.starts_with("PUT") && !line.contains("partNumber");
+    let sent: Vec<String> = relay.seen(&bucket).into_iter().filter(small).collect();
+    assert!(sent.len() == 31 && sent[30].contains("/c "), "{sent:?}");
+    assert_eq!(state.names(""), [""; 0].map(PathBuf::from), "a job that is done leaves nothing");
+}
+
 fn only_journal(state: &Tree) -> rusqlite::Connection {
     let names = state.names("");
     let [name] = names.iter().filter(|name| name.extension().is_some_and(|it| it == "db")).collect::<Vec<_>>()[..]

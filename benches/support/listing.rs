@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A page as the service writes it.
-pub fn page(keys: usize) -> String {
+pub(crate) fn page(keys: usize) -> String {
     let mut body = String::from(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Name>bench</Name><Prefix></Prefix><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>\

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ropeway_io::path::partial_tag;
 
+use super::live::Piece;
 use super::preflight::{Refusal, canonical_even_if_absent};
+use crate::entry::KeyRange;
 use crate::error::ExitCode;
 use crate::journal::{Identity, Job, Journal, OpenError, RunEnd};
 use crate::report::{Event, Note, Observer};
@@ -45,6 +47,14 @@ impl Remembered {
                 remembered.cannot(observer, &text);
                 Ok(remembered)
             }
+        }
+    }
+
+    /// The key space, with what earlier runs had been through apart: its turn comes last.
+    pub(super) fn pieces(&self) -> Vec<Piece> {
+        match (&self.job, self.resume) {
+            (Some(job), Resume::Continue) => apart(&job.done),
+            (Some(_), Resume::Afresh) | (None, _) => vec![Piece::default()],
         }
     }
 
@@ -134,6 +144,21 @@ impl Remembered {
     }
 }
 
+/// More pieces than this are not worth keeping apart.
+const PIECES_MAX: usize = 256;
+
+/// The ranges that were done, which are in order, and the gaps between them.
+fn apart(done: &[KeyRange]) -> Vec<Piece> {
+    if done.len() >= PIECES_MAX / 2 {
+        return vec![Piece::default()];
+    }
+    let starts = std::iter::once(Some(None)).chain(done.iter().map(|range| range.through.clone().map(Some)));
+    let ends = done.iter().map(|range| range.after.clone().map(Some)).chain([Some(None)]);
+    let gaps = starts.zip(ends).filter_map(|(after, through)| Some(KeyRange { after: after?, through: through? }));
+    let done = done.iter().cloned().map(Piece::done);
+    gaps.map(Piece::new).chain(done).collect()
+}
+
 /// What makes this run's job. None if nothing of it could be there the next time.
 fn identity(settings: &SyncSettings) -> Option<Identity> {
     Some(Identity { source: spell(&settings.source)?, target: spell(&settings.target)? })
@@ -162,4 +187,42 @@ pub(super) fn spell(place: &Place) -> Option<String> {
 /// A path byte for byte, whatever it is made of; that of a name beneath it begins with it.
 pub(super) fn spell_path(path: &Path) -> String {
     format!("file:{}", path.as_os_str().as_encoded_bytes().escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn range(after: Option<u8>, through: Option<u8>) -> KeyRange {
+        let key = |byte: Option<u8>| byte.map(|byte| Box::from([byte]));
+        KeyRange { after: key(after), through: key(through) }
+    }
+
+    proptest! {
+        /// Ranges between borders, every second one done, from either end of the key space.
+        #[test]
+        fn what_was_done_and_the_rest_are_the_key_space_each_once(
+            borders in prop::collection::btree_set(1u8..255, 0..8), first_is_done: bool,
+        ) {
+            let borders: Vec<Option<u8>> = borders.into_iter().map(Some).collect();
+            let starts = [None].into_iter().chain(borders.iter().copied());
+            let all: Vec<KeyRange> =
+                starts.zip(borders.iter().copied().chain([None])).map(|(after, through)| range(after, through)).collect();
+            let done: Vec<KeyRange> = all.iter().skip(usize::from(!first_is_done)).step_by(2).cloned().collect();
+            let mut pieces = apart(&done);
+            for piece in &pieces {
+                prop_assert_eq!(piece.is_done, done.contains(&piece.keys));
+            }
+            pieces.sort_by(|one, other| one.keys.after.cmp(&other.keys.after));
+            let keys: Vec<KeyRange> = pieces.into_iter().map(|piece| piece.keys).collect();
+            prop_assert_eq!(keys, all);
+        }
+    }
+
+    #[test]
+    fn too_many_pieces_are_one() {
+        let done: Vec<KeyRange> = (0..128).map(|at| range(Some(at), Some(at))).collect();
+        assert_eq!(apart(&done).len(), 1);
+    }
 }

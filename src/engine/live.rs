@@ -22,6 +22,8 @@ pub(super) struct Piece {
     pub(super) keys: KeyRange,
     /// Nothing was found behind it, when it was last asked.
     pub(super) ceiling: Option<Box<[u8]>>,
+    /// An earlier run has been through it.
+    pub(super) is_done: bool,
     /// Whether the range that it was cut off had most of its keys near.
     near: bool,
     /// Where that range learns whether the piece was worth cutting off; the two may be listed by different shards.
@@ -32,6 +34,11 @@ impl Piece {
     /// A piece whose end is well known.
     pub(super) fn new(keys: KeyRange) -> Piece {
         Piece { keys, ..Piece::default() }
+    }
+
+    /// A piece that an earlier run has been through.
+    pub(super) fn done(keys: KeyRange) -> Piece {
+        Piece { is_done: true, ..Piece::new(keys) }
     }
 }
 
@@ -82,7 +89,7 @@ const TEXT_BYTES_MAX: usize = ropeway_s3proto::name::KEY_BYTES_MAX;
 
 impl Live {
     pub(super) fn new(piece: Piece) -> Live {
-        let Piece { keys, ceiling, near, origin } = piece;
+        let Piece { keys, ceiling, is_done: _, near, origin } = piece;
         Live {
             keys: RefCell::new(keys),
             sides: RefCell::default(),
@@ -267,8 +274,12 @@ impl Search {
             live.uncut_at.set(Some(live.pages.get()));
         }
         tracing::debug!(shard = shard.id, wanted, cut = tails.len(), left = known.rows_left(), "cut a range");
-        let piece =
-            |keys| Piece { keys, ceiling: cuts.ceiling.clone(), near: known.near, origin: Some(live.near.clone()) };
+        let piece = |keys| Piece {
+            ceiling: cuts.ceiling.clone(),
+            near: known.near,
+            origin: Some(live.near.clone()),
+            ..Piece::new(keys)
+        };
         tails.into_iter().map(piece).collect()
     }
 }

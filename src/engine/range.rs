@@ -15,7 +15,7 @@ use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
 use crate::settings::Task;
-use crate::transfer::{Ending, Side};
+use crate::transfer::{Ending, Resume, Side};
 
 /// How the two sides are listed.
 #[derive(Debug, Clone)]
@@ -72,7 +72,13 @@ async fn sync_range(shard: &Rc<Shard>, live: &Live, token: &Rc<Token>) -> Result
     loop {
         let mut walk = Walk::open(shard, live, decided)?;
         match walk.run(token).await? {
-            Walked::Whole => return Ok(()),
+            Walked::Whole => {
+                // One that is given up at the end of a run was not gone through.
+                if !shard.kit.stop.asked() && shard.kit.resume == Resume::Continue {
+                    shard.kit.journal.done(live.keys()).await;
+                }
+                return Ok(());
+            }
             Walked::OutOfOrder => decided = walk.set_back(),
         }
     }

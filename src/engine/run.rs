@@ -205,10 +205,20 @@ impl Shards {
             list_threads: budget.list_threads,
         };
         let trust = Arc::new(Trust::new(settings));
-        // The first shard owns the whole key space; the others, being idle, ask it for their share.
-        let first = Work::Ranges(vec![(Piece::default(), Token::new(&outstanding))]);
-        if mailboxes[0].try_send(Message::Work(0, first)).is_err() {
-            unreachable!("an empty mailbox takes a message");
+        // What lists in no order, is one object, or is a plan, is gone through as one; so it is with a single lister, since that
+        // is the remedy where the order turned out not to be one.
+        let one =
+            !trust.may_cut() || ready.sides.single.is_some() || ready.sides.plan.is_some() || budget.list_threads == 1;
+        let pieces = if one { vec![Piece::default()] } else { remembered.pieces() };
+        let mut first: Vec<Vec<_>> = mailboxes.iter().map(|_| Vec::new()).collect();
+        for (number, piece) in pieces.into_iter().enumerate() {
+            first[number % budget.shards].push((piece, Token::new(&outstanding)));
+        }
+        // A shard that has nothing, as all but one have at the first run, asks the others for their share.
+        for (mailbox, ranges) in mailboxes.iter().zip(first).filter(|(_, ranges)| !ranges.is_empty()) {
+            if mailbox.try_send(Message::Work(0, Work::Ranges(ranges))).is_err() {
+                unreachable!("an empty mailbox takes a message");
+            }
         }
         let cores = cores::available();
         let mut threads = Vec::with_capacity(budget.shards);

@@ -154,6 +154,8 @@ pub(super) struct Shard {
     /// Told when there may be something to cut.
     cut_news: Notify,
     ranges_waiting: RefCell<VecDeque<(Piece, Token)>>,
+    /// Ranges that an earlier run has been through: their turn comes when all others here have been listed.
+    ranges_for_later: RefCell<VecDeque<(Piece, Token)>>,
     range_arrived: Notify,
     /// Part jobs of other shards under way here.
     helping: Cell<usize>,
@@ -280,6 +282,7 @@ impl Shard {
             pieces_coming: Cell::new(0),
             cut_news: Notify::new(),
             ranges_waiting: RefCell::default(),
+            ranges_for_later: RefCell::default(),
             range_arrived: Notify::new(),
             helping: Cell::new(0),
             asked: RefCell::new(vec![false; shards]),
@@ -343,7 +346,8 @@ impl Shard {
     }
 
     fn own_range(&self, piece: Piece, token: Token) {
-        self.ranges_waiting.borrow_mut().push_back((piece, token));
+        let queue = if piece.is_done { &self.ranges_for_later } else { &self.ranges_waiting };
+        queue.borrow_mut().push_back((piece, token));
         self.range_arrived.notify_one();
     }
 
@@ -353,7 +357,7 @@ impl Shard {
             if self.closed.get() {
                 return None;
             }
-            if let Some((piece, token)) = self.ranges_waiting.borrow_mut().pop_front() {
+            if let Some((piece, token)) = self.take_range() {
                 let live = Rc::new(Live::new(piece));
                 self.live.borrow_mut().push(live.clone());
                 return Some((live, token));
@@ -370,6 +374,15 @@ impl Shard {
     pub(super) fn ended(&self, range: &Rc<Live>) {
         range.ended();
         self.live.borrow_mut().retain(|live| !Rc::ptr_eq(live, range));
+        if !self.ranges_for_later.borrow().is_empty() {
+            self.range_arrived.notify_one();
+        }
+    }
+
+    fn take_range(&self) -> Option<(Piece, Token)> {
+        let next = self.ranges_waiting.borrow_mut().pop_front();
+        let all_listed = next.is_none() && self.live.borrow().is_empty();
+        if all_listed { self.ranges_for_later.borrow_mut().pop_front() } else { next }
     }
 
     /// The ranges being listed here.
@@ -616,6 +629,7 @@ impl Shard {
         self.closed.set(true);
         self.queue.borrow_mut().clear();
         self.ranges_waiting.borrow_mut().clear();
+        self.ranges_for_later.borrow_mut().clear();
         self.queue_changed.notify_waiters();
         self.queue_has_room.notify_waiters();
         self.cut_news.notify_waiters();
@@ -633,6 +647,7 @@ impl Shard {
         let idle = nothing_to_share
             && self.queue.borrow().is_empty()
             && self.ranges_waiting.borrow().is_empty()
+            && self.ranges_for_later.borrow().is_empty()
             && self.helping.get() < HELPING_MAX
             && !self.closed.get();
         if !idle {

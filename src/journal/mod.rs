@@ -10,8 +10,8 @@
 //! page cache is the kernel's; a power cut may lose or tear it, and then costs work and nothing else. Reading a part again
 //! is cheaper than fetching it, and spares the question after which reboots the page cache was lost.
 //!
-//! Key ranges that were done are not remembered: either side may have changed since, so the next run has to compare them
-//! again whatever was written down, and at some microseconds a pair that is cheap.
+//! Key ranges that were done are remembered for their order alone: either side may have changed since, so the next run
+//! compares them again, which is cheap, but only when it has been through what no run had got to.
 //!
 //! `schema` is the only description of what is on disk; `write` is the thread that owns it, fed by a bounded channel, so that
 //! no shard waits for a file; `replay` reads it back; `lock` keeps two runs of one job apart; `identity` is what makes a job.
@@ -33,6 +33,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use lock::Lock;
 use write::{Message, Writer};
+
+use crate::entry::KeyRange;
 
 pub use identity::{Identity, state_directory};
 pub use replay::{JobOnDisk, jobs};
@@ -165,6 +167,8 @@ pub struct Job {
     pub run_tag: u32,
     /// The tags of runs that did not come to their end.
     pub killed_run_tags: Vec<u32>,
+    /// Key ranges that they had listed and compared, in order.
+    pub done: Vec<KeyRange>,
     path: PathBuf,
     lock: Lock,
 }
@@ -203,10 +207,14 @@ impl Job {
             lock::Refused::Held(process) => OpenError::Running(process),
             lock::Refused::Io(error) => unusable(error),
         })?;
-        let (connection, damage) = schema::open_or_put_aside(&path, identity)?;
+        let (mut connection, damage) = schema::open_or_put_aside(&path, identity)?;
         let in_file = |error: rusqlite::Error| schema::unusable(&path, &error);
         let killed_run_tags = replay::run_tags(&connection).map_err(in_file)?;
         let next_id = replay::next_id(&connection).map_err(in_file)?;
+        let (done, rows) = replay::done(&connection).map_err(in_file)?;
+        if done.len() < rows {
+            write::rewrite_done(&mut connection, &done).map_err(in_file)?;
+        }
         write::record_run(&connection, run_tag).map_err(in_file)?;
         let trouble: Arc<OnceLock<String>> = Arc::default();
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
@@ -216,7 +224,7 @@ impl Job {
             .spawn(move || writer.run(messages))
             .map_err(unusable)?;
         let journal = Journal { sender: Some(sender), next_id: Arc::new(next_id.into()) };
-        Ok(Job { journal, thread, trouble, damage, run_tag, killed_run_tags, path, lock })
+        Ok(Job { journal, thread, trouble, damage, run_tag, killed_run_tags, done, path, lock })
     }
 
     /// Access for a shard.
@@ -279,6 +287,11 @@ impl Journal {
     /// Strikes an object out: it is finished, or nothing is left of it.
     pub async fn forget(&self, id: i64) {
         self.tell(Message::Forget { id }).await;
+    }
+
+    /// Writes down that a key range was listed to its end and compared.
+    pub async fn done(&self, range: KeyRange) {
+        self.tell(Message::Done(range)).await;
     }
 
     async fn tell(&self, message: Message) {

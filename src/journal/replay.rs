@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::lock::Lock;
 use super::{Identity, Saved, SavedPart, SavedPlace, SavedProof, SourceIdentity, schema};
+use crate::entry::KeyRange;
 
 /// A job's journal as somebody else sees it.
 #[derive(Debug)]
@@ -85,6 +86,35 @@ pub(super) fn transfers(connection: &Connection) -> rusqlite::Result<Vec<Saved>>
 
 pub(super) fn run_tags(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
     connection.prepare("SELECT tag FROM run")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The key ranges that were done, in order and without overlap, and how many rows say so.
+pub(super) fn done(connection: &Connection) -> rusqlite::Result<(Vec<KeyRange>, usize)> {
+    let mut statement = connection.prepare("SELECT after, through FROM done ORDER BY after")?;
+    let range = |row: &Row<'_>| -> rusqlite::Result<KeyRange> {
+        let key = |text: Option<Vec<u8>>| text.map(Vec::into_boxed_slice);
+        Ok(KeyRange { after: key(row.get(0)?), through: key(row.get(1)?) })
+    };
+    let rows: Vec<KeyRange> = statement.query_map([], range)?.collect::<Result<_, _>>()?;
+    let count = rows.len();
+    Ok((joined(rows), count))
+}
+
+/// Joins ranges that touch or overlap. They come in the order of their starts, NULL first, as SQLite sorts bytes.
+fn joined(rows: Vec<KeyRange>) -> Vec<KeyRange> {
+    let mut ranges: Vec<KeyRange> = Vec::new();
+    for row in rows {
+        match ranges.last_mut() {
+            Some(KeyRange { through: None, .. }) => break,
+            Some(last) if row.after <= last.through => {
+                if row.through.is_none() || row.through > last.through {
+                    last.through = row.through;
+                }
+            }
+            _ => ranges.push(row),
+        }
+    }
+    ranges
 }
 
 /// A number that no entry has.

@@ -22,6 +22,8 @@ const VERSION: i32 = 1;
 ///   file `temporary` is, its path beneath the target directory. `modified_ns`, `inode` and `etag` are the source's.
 /// * `part`: parts of those that were proven. `crc64` is the CRC64NVME, its bits as a signed number; `proof` is 0 for nothing,
 ///   1 for the ETag, 2 for the checksum, 3 for both, 4 for nothing because ETags were not to be compared.
+/// * `done`: key ranges that runs which did not come to their end had listed and compared. `after` is the key before the first
+///   one, `through` the last; NULL is an end of the key space.
 const TABLES: &str = "
 CREATE TABLE job (source TEXT NOT NULL, target TEXT NOT NULL);
 CREATE TABLE run (tag INTEGER PRIMARY KEY, process INTEGER NOT NULL, began_ms INTEGER NOT NULL);
@@ -49,6 +51,7 @@ CREATE TABLE part (
     proof INTEGER NOT NULL,
     PRIMARY KEY (transfer, number)
 ) WITHOUT ROWID;
+CREATE TABLE done (after BLOB, through BLOB);
 ";
 
 /// Why a file is not a journal that can be used.

@@ -116,6 +116,29 @@ fn what_was_written_is_read_back_and_what_was_finished_is_not() {
 }
 
 #[test]
+fn ranges_that_were_done_are_joined_and_forgotten_when_all_are() {
+    let home = tempfile::tempdir().unwrap();
+    let range = |after: &str, through: &str| {
+        let key = |text: &str| (!text.is_empty()).then(|| Box::from(text.as_bytes()));
+        KeyRange { after: key(after), through: key(through) }
+    };
+    let job = open(home.path());
+    wait(async {
+        for (after, through) in [("m", "p"), ("x", ""), ("", "c"), ("p", "q"), ("b", "d"), ("y", "z")] {
+            job.journal().done(range(after, through)).await;
+        }
+    });
+    wait(job.finish(RunEnd::Early));
+    for _ in 0..2 {
+        let job = open(home.path());
+        assert_eq!(job.done, [range("", "d"), range("m", "q"), range("x", "")]);
+        wait(job.finish(RunEnd::Early));
+    }
+    wait(open(home.path()).finish(RunEnd::Complete));
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_run_that_was_killed_is_known_by_its_tag() {
     let home = tempfile::tempdir().unwrap();
     let job = begun(home.path(), 0);

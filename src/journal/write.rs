@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{RunEnd, Saved, SavedPart, SavedPlace, SavedProof, Unfinished, replay, schema};
+use crate::entry::KeyRange;
 
 /// What the journal is told and asked.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) enum Message {
     Opened { id: i64, upload_id: String, answer: oneshot::Sender<()> },
     Part { id: i64, part: SavedPart },
     Forget { id: i64 },
+    Done(KeyRange),
     Unfinished(oneshot::Sender<Vec<Unfinished>>),
     End(RunEnd),
 }
@@ -114,6 +116,7 @@ impl Writer {
                     change.prepare_cached("DELETE FROM part WHERE transfer = ?1")?.execute([id])?;
                     change.prepare_cached("DELETE FROM transfer WHERE id = ?1")?.execute([id])?;
                 }
+                Message::Done(range) => insert_done(&change, &range)?,
                 Message::End(_) => {}
             }
         }
@@ -132,10 +135,11 @@ impl Writer {
         let Writer { connection, path, run_tag, trouble, .. } = self;
         let closed = || -> rusqlite::Result<bool> {
             match end {
-                RunEnd::Complete => connection.execute_batch("DELETE FROM run")?,
+                RunEnd::Complete => connection.execute_batch("DELETE FROM run; DELETE FROM done")?,
                 RunEnd::Early => drop(connection.execute("DELETE FROM run WHERE tag = ?1", [run_tag])?),
             }
-            let any = "SELECT EXISTS (SELECT 1 FROM transfer) OR EXISTS (SELECT 1 FROM run)";
+            let any =
+                "SELECT EXISTS (SELECT 1 FROM transfer) OR EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM done)";
             connection.query_row(any, [], |row| row.get(0))
         };
         match closed() {
@@ -153,6 +157,19 @@ impl Writer {
 pub(super) fn record_run(connection: &Connection, run_tag: u32) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3)";
     connection.execute(sql, params![run_tag, std::process::id(), now_ms()]).map(drop)
+}
+
+/// Writes the ranges anew that were read with fewer borders than they were written with.
+pub(super) fn rewrite_done(connection: &mut Connection, done: &[KeyRange]) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    change.execute("DELETE FROM done", [])?;
+    done.iter().try_for_each(|range| insert_done(&change, range))?;
+    change.commit()
+}
+
+fn insert_done(change: &Transaction<'_>, range: &KeyRange) -> rusqlite::Result<()> {
+    let (after, through) = (range.after.as_deref(), range.through.as_deref());
+    change.prepare_cached("INSERT INTO done VALUES (?1, ?2)")?.execute(params![after, through]).map(drop)
 }
 
 fn insert(change: &Transaction<'_>, begun: &Saved) -> rusqlite::Result<()> {
