@@ -406,7 +406,10 @@ fn row_05_a_lost_answer_is_no_success_if_another_object_stands_there() {
         });
         let output = up(&server, &tree).arg("--no-resume").expect(1);
         assert_eq!(output.count("transferred_objects"), 0);
-        assert_says(&output, "NoSuchUpload");
+        assert_says(&output, "`f`: target side: CompleteMultipartUpload of `s3://bucket/f`");
+        assert_same(&server, "f", &noise(9, LARGE));
+        // The upload went with its completion: it is asked for once more, and nothing is said of it.
+        assert_eq!((server.requests_of("AbortMultipartUpload").len(), output.count("warnings")), (1, 0));
     }
 }
 
