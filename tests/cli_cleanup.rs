@@ -27,7 +27,10 @@ fn events(output: &Output) -> Vec<serde_json::Value> {
 fn actions(output: &Output) -> Vec<(String, String)> {
     let word = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let found = events(output).into_iter().filter(|event| event["event"] != "summary");
-    found.map(|event| (word(&event, "origin"), word(&event, "action"))).collect()
+    let mut actions: Vec<_> = found.map(|event| (word(&event, "origin"), word(&event, "action"))).collect();
+    // In which order a bucket lists its uploads is its own affair.
+    actions.sort_unstable();
+    actions
 }
 
 fn pair(origin: &str, action: &str) -> (String, String) {
@@ -52,6 +55,9 @@ fn begin(relay: &Relay, run: Cmd) -> Child {
 #[test]
 fn uploads_of_a_killed_run_are_removed_those_of_a_running_one_and_of_others_are_not() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["moto"], "it says of every upload that it was begun in 2010") {
+        return;
+    }
     let bucket = server.bucket("cleanup");
     tree.file("source/z", noise(1, 30 << 20));
     let relay = Relay::before(&server);
@@ -63,15 +69,15 @@ fn uploads_of_a_killed_run_are_removed_those_of_a_running_one_and_of_others_are_
     let place = format!("s3://{bucket}/p/");
     let unknown = pair("unknown", "kept");
     let running = cleanup(seen, &tree, &[&place, "--all", "--older-than", "0s"]).arg("--dry-run").expect(0);
-    assert_eq!(actions(&running), [pair("unknown", "would_remove"), pair("running_job", "kept")]);
+    assert_eq!(actions(&running), [pair("running_job", "kept"), pair("unknown", "would_remove")]);
     kill(child);
     let dry = cleanup(seen, &tree, &[&place, "--dry-run"]).expect(0);
-    assert_eq!(actions(&dry), [unknown.clone(), pair("resting_job", "would_remove")]);
+    assert_eq!(actions(&dry), [pair("resting_job", "would_remove"), unknown.clone()]);
     assert_eq!(server.open_uploads(&bucket).len(), 3);
     let younger = cleanup(seen, &tree, &[&place, "--older-than", "1d"]).expect(0);
-    assert_eq!(actions(&younger), [unknown.clone(), pair("resting_job", "kept")]);
+    assert_eq!(actions(&younger), [pair("resting_job", "kept"), unknown.clone()]);
     let done = cleanup(seen, &tree, &[&place]).expect(0);
-    assert_eq!(actions(&done), [unknown.clone(), pair("resting_job", "removed")]);
+    assert_eq!(actions(&done), [pair("resting_job", "removed"), unknown.clone()]);
     let summary = events(&done).pop().expect("a summary");
     assert_eq!((summary["removed"].as_u64(), summary["kept"].as_u64()), (Some(1), Some(1)));
     assert_eq!(actions(&cleanup(seen, &tree, &[&place, "--all"]).expect(0)), [unknown], "it may be under way");
@@ -113,9 +119,7 @@ fn temporary_files_go_by_whose_they_are_and_how_old_and_links_are_not_followed()
     std::os::unix::fs::symlink("../elsewhere", tree.at("down/link")).expect("a link");
     let found = |arguments: &[&str], code| {
         let output = Cmd::new(tree.path(), ["cleanup", "--state-dir", "state", "--json"]).args(arguments).expect(code);
-        let mut actions = actions(&output);
-        actions.sort();
-        actions
+        actions(&output)
     };
     let running = found(&["down", "--older-than", "0s", "--dry-run"], 0);
     let would = || pair("unknown", "would_remove");

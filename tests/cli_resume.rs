@@ -334,6 +334,9 @@ fn i2_a_part_that_holds_other_bytes_is_sent_again() {
 #[test]
 fn an_upload_whose_service_fails_for_good_is_kept_and_continued() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["moto"], "it keeps no connection open, and the fault is played on one that was used before") {
+        return;
+    }
     let bucket = server.bucket("failed");
     tree.file("source/z", noise(14, 33 << 20));
     let relay = Relay::before(&server);

@@ -124,11 +124,19 @@ impl<'a> Document<'a> {
     /// # Errors
     /// [`XmlError::Root`] when it is another: a service reports failures as `Error` even under status 200.
     pub fn root(&mut self, expected: &'static str) -> Result<(), XmlError> {
+        self.root_among(&[expected])
+    }
+
+    /// Enters the root element, which has to be one of `expected`; the first is its right name.
+    ///
+    /// # Errors
+    /// As [`root`](Self::root).
+    pub fn root_among(&mut self, expected: &[&'static str]) -> Result<(), XmlError> {
         let root = self.any_root()?;
-        if root.name() == expected {
+        if expected.contains(&root.name()) {
             return Ok(());
         }
-        Err(XmlError::Root { expected, found: crate::text::shown(root.name()) })
+        Err(XmlError::Root { expected: expected[0], found: crate::text::shown(root.name()) })
     }
 
     /// The next element inside the one that was entered last, or `None` at its end. Text between elements is ignored.

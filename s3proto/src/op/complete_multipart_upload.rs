@@ -96,7 +96,7 @@ impl CompleteMultipartUpload<'_> {
         headers: &Headers,
         body: &[u8],
     ) -> Result<CompleteMultipartUploadOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "CompleteMultipartUploadResult", |document| {
+        draft::expect_document(status, headers, body, &["CompleteMultipartUploadResult"], |document| {
             let mut output = CompleteMultipartUploadOutput { etag: None, checksum_crc64nvme: None };
             while let Some(element) = document.child()? {
                 match element.name() {

@@ -76,7 +76,7 @@ impl CopyObject<'_> {
     /// # Errors
     /// [`ServiceError`] when the service refused, under whatever status, or did not say.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "CopyObjectResult", |document| {
+        draft::expect_document(status, headers, body, &["CopyObjectResult"], |document| {
             let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
             let mut output =
                 CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };

@@ -59,7 +59,7 @@ impl CreateMultipartUpload<'_> {
         headers: &Headers,
         body: &[u8],
     ) -> Result<CreateMultipartUploadOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "InitiateMultipartUploadResult", |document| {
+        draft::expect_document(status, headers, body, &["InitiateMultipartUploadResult"], |document| {
             let mut upload_id = None;
             while let Some(element) = document.child()? {
                 match element.name() {

@@ -100,7 +100,7 @@ impl DeleteObjects {
     /// # Errors
     /// [`ServiceError`] when the service refused the batch as a whole.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<DeleteObjectsOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "DeleteResult", |document| {
+        draft::expect_document(status, headers, body, &["DeleteResult"], |document| {
             let mut output = DeleteObjectsOutput::default();
             while let Some(element) = document.child()? {
                 let failed = match element.name() {

@@ -84,20 +84,20 @@ fn is_error_document(body: &[u8]) -> bool {
     Document::open(body).and_then(|mut document| document.root("Error")).is_ok()
 }
 
-/// The answer of an operation whose success is told by a document with the given root. A status of 200 was sent
+/// The answer of an operation whose success is told by a document with one of the given roots. A status of 200 was sent
 /// before the work began, so an `Error` document under it is that error, and anything else tells nothing.
 pub(super) fn expect_document<T>(
     status: StatusCode,
     headers: &Headers,
     body: &[u8],
-    root: &'static str,
+    roots: &[&'static str],
     read: impl FnOnce(&mut Document<'_>) -> Result<T, XmlError>,
 ) -> Result<T, ServiceError> {
     if !status.is_success() {
         return Err(ServiceError::parse(status, headers, body));
     }
     let outcome = Document::open(body).and_then(|mut document| {
-        document.root(root)?;
+        document.root_among(roots)?;
         read(&mut document)
     });
     outcome.map_err(|error| match &error {

@@ -76,7 +76,7 @@ impl ListMultipartUploads<'_> {
         headers: &Headers,
         body: &[u8],
     ) -> Result<ListMultipartUploadsOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "ListMultipartUploadsResult", read)
+        draft::expect_document(status, headers, body, &["ListMultipartUploadsResult"], read)
     }
 }
 

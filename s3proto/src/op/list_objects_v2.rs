@@ -102,7 +102,7 @@ impl ListObjectsV2<'_> {
     /// [`ServiceError`] when the service refused, or the page lacks what a sync needs: a row's key, size or time, or
     /// the token of a next page that is announced.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<ListPage, ServiceError> {
-        draft::expect_document(status, headers, body, "ListBucketResult", |document| {
+        draft::expect_document(status, headers, body, &["ListBucketResult"], |document| {
             // Keys, and the markup around them, take well over a hundred bytes a row.
             let mut page = ListPage { rows: Vec::with_capacity(body.len() / 256), ..ListPage::default() };
             read(document, &mut page)?;

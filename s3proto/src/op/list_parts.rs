@@ -50,6 +50,9 @@ pub struct ListedPart {
     pub last_modified_ns: Option<i64>,
 }
 
+/// S3's name for the document, and moto's.
+const ROOTS: [&str; 2] = ["ListPartsResult", "ListPartsResponse"];
+
 impl ListParts<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
@@ -70,7 +73,7 @@ impl ListParts<'_> {
     /// [`ServiceError`] when the service refused, a part lacks its number, size or tag, or a next page is announced
     /// that begins nowhere.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<ListPartsOutput, ServiceError> {
-        draft::expect_document(status, headers, body, "ListPartsResult", |document| {
+        draft::expect_document(status, headers, body, &ROOTS, |document| {
             let mut output = ListPartsOutput::default();
             let (mut truncated, mut marker) = (false, None);
             while let Some(element) = document.child()? {
@@ -159,6 +162,7 @@ mod tests {
         assert_eq!((output.parts[0].size, output.parts[0].checksum_crc64nvme), (5, Some(Crc64Nvme(0))));
         assert_eq!(output.next.map(PartNumber::number), Some(5));
         let last = parse("<ListPartsResult><NextPartNumberMarker>0</NextPartNumberMarker></ListPartsResult>").unwrap();
+        assert_eq!(parse("<ListPartsResponse></ListPartsResponse>").unwrap(), last, "moto's");
         assert_eq!(last, ListPartsOutput::default());
         for broken in [
             page.replace("<NextPartNumberMarker>5</NextPartNumberMarker>", ""),
