@@ -49,7 +49,7 @@ class Tool:
 
 class Ropeway(Tool):
     name = "ropeway"
-    notes = "uploads, downloads and copies verified by CRC64NVME"
+    notes = "uploads, downloads and copies verified by CRC64NVME and ETag (MD5)"
 
     def __init__(self, options):
         super().__init__(options)
