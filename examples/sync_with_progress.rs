@@ -15,8 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
-    SyncSettings, Task,
+    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, Identity, IoChoice, JournalSettings, Limits,
+    Patience, Place, SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -48,7 +48,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         prefix: "copies/".to_owned(),
         endpoint: EndpointChoice::EmbeddedMemory,
         region: "us-east-1".to_owned(),
-        credentials: None,
+        identity: Identity::Unsigned,
         force_path_style: false,
         ca_bundle: None,
     };
