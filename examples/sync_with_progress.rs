@@ -16,7 +16,7 @@ use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
     Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
-    SyncSettings, Task,
+    Rates, SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -61,13 +61,15 @@ fn settings(source: PathBuf) -> SyncSettings {
         verify_etags: true,
         deletes: Deletes::default(),
         limits: Limits::default(),
+        rates: Rates::default(),
+        warnings_are_errors: false,
         patience: Patience::default(),
         // With a directory for journals, a run that was ended early is continued by the next one.
         journal: JournalSettings::default(),
         io: IoChoice::Auto,
         direct_io: DirectIo::Auto,
         // Failures and warnings always come; ask for every copied object as well.
-        events: Events { transferred: true, skipped: false },
+        events: Events { transferred: true, skipped: false, spans: false },
         progress_interval: Duration::from_millis(200),
     }
 }

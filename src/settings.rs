@@ -29,8 +29,12 @@ pub struct SyncSettings {
     pub deletes: Deletes,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
+    /// How fast it may go.
+    pub rates: Rates,
     /// How long is waited, and how often tried again.
     pub patience: Patience,
+    /// The first warning about an object ends the run, as an error.
+    pub warnings_are_errors: bool,
     /// What is remembered for the next run.
     pub journal: JournalSettings,
     /// Which file backend to use.
@@ -179,6 +183,15 @@ impl Default for Limits {
     }
 }
 
+/// The most that is done in a second, over all shards. None is as much as can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Objects written, copied or deleted.
+    pub objects_per_s: Option<u64>,
+    /// Bytes read from the source.
+    pub bytes_per_s: Option<u64>,
+}
+
 /// How long a service is waited for, and how often a request is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -190,6 +203,16 @@ pub struct Patience {
     pub connect_timeout: Duration,
     /// Without a byte from the service while one is due. None is what the client thinks right for each phase.
     pub read_timeout: Option<Duration>,
+    /// For one try of a request, its answer's content included.
+    pub attempt_timeout: Option<Duration>,
+    /// For a request with all its tries.
+    pub operation_timeout: Option<Duration>,
+    /// How often an object is started over when no try of a request got through.
+    pub restarts_max: u32,
+    /// Before each such start.
+    pub restart_pause: Duration,
+    /// Whether an answer that stands still in its middle is given less time than one that has not begun.
+    pub stalls_end_a_try: bool,
 }
 
 impl Default for Patience {
@@ -199,6 +222,11 @@ impl Default for Patience {
             initial_backoff: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(3_100),
             read_timeout: None,
+            attempt_timeout: None,
+            operation_timeout: None,
+            restarts_max: 5,
+            restart_pause: Duration::from_secs(1),
+            stalls_end_a_try: true,
         }
     }
 }
@@ -273,4 +301,6 @@ pub struct Events {
     pub transferred: bool,
     /// Every object left alone.
     pub skipped: bool,
+    /// Each object is a span of the log.
+    pub spans: bool,
 }
