@@ -15,8 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
-    SyncSettings, Task,
+    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, Filters, IoChoice, JournalSettings, Limits,
+    Patience, Place, SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -59,6 +59,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         from_plan: None,
         dry_run: false,
         verify_etags: true,
+        filters: Filters::default(),
         deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),
@@ -94,6 +95,7 @@ impl Observer for Narrator {
             // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
             Event::Planned { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. } => {}

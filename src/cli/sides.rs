@@ -12,6 +12,7 @@ use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
 
+use super::filters::FilterArgs;
 use super::print;
 use super::screen::{Screen, ScreenWishes};
 use super::units::parse_size;
@@ -267,6 +268,9 @@ pub(super) struct SidesArgs {
     disable_etag_verify: bool,
 
     #[command(flatten)]
+    filters: FilterArgs,
+
+    #[command(flatten)]
     source_side: SourceArgs,
 
     #[command(flatten)]
@@ -289,6 +293,7 @@ impl SidesArgs {
             from_plan: None,
             dry_run: false,
             verify_etags: !self.disable_etag_verify,
+            filters: self.filters.filters(),
             deletes: Deletes::default(),
             journal: JournalSettings::default(),
             limits: self.performance.limits(),
