@@ -133,9 +133,7 @@ fn a_dry_run_changes_nothing_in_any_direction() {
     let before = server.objects(&bucket, "");
     tree.file("source/new", "new").file("target/old", "old");
     std::fs::remove_file(tree.at("source/a")).unwrap();
-    let run = |source: &str, target: &str| {
-        Cmd::sync(tree.path(), source, target).from_if_bucket(&server, source).to_if_bucket(&server, target)
-    };
+    let run = |source: &str, target: &str| Cmd::sync(tree.path(), source, target).between(&server, source, target);
     let other = format!("s3://{bucket}/q/");
     for (source, target, copied, deleted) in [
         ("source", &*place, "would copy new", "would delete a"),
@@ -155,7 +153,9 @@ fn a_dry_run_changes_nothing_in_any_direction() {
 fn rates_are_kept_and_everything_arrives() {
     let (server, tree) = (Server::any(), Tree::new());
     let bucket = server.bucket("rates");
-    (0..15).for_each(|number| drop(tree.file(format!("source/{number}"), "x")));
+    for number in 0..15 {
+        tree.file(format!("source/{number}"), "x");
+    }
     let place = format!("s3://{bucket}/");
     let output =
         Cmd::sync(tree.path(), "source", &place).to(&server).args(["--rate-limit-objects", "10", "--json"]).expect(0);

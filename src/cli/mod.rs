@@ -1,10 +1,11 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes and durations.
+//! a run, `sides`, `filters` and `deletes` are flags that several commands share, `units` are sizes and durations.
 
 mod cleanup;
 mod completions;
 mod conflicts;
 mod deletes;
+mod filters;
 mod output;
 mod performance;
 mod plan;

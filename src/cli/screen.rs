@@ -189,6 +189,9 @@ impl Observer for Screen {
                 self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
             }
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
+            Event::Filtered { key, filter, .. } if self.verbose > 1 => {
+                self.line(&format!("skipped {key} because of {filter}"));
+            }
             Event::PlannedDelete { key, size_bytes, side, .. } if self.json.is_none() => {
                 let key = print::clean(key);
                 let from = if *side == "source" { "from the source, " } else { "" };
@@ -213,6 +216,7 @@ impl Observer for Screen {
             Event::Planned { .. }
             | Event::Transferred { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }

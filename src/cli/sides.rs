@@ -1,12 +1,12 @@
 //! Flags that several commands share, each with its help and its meaning: the two sides, and all that they come to.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
 
+use super::filters::FilterArgs;
 use super::output::OutputArgs;
 use super::performance::{PatienceArgs, PerformanceArgs};
 use super::print;
@@ -15,7 +15,7 @@ use crate::client::login::{self, LoginWish, Surroundings};
 use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
-use crate::settings::{BucketPlace, Deletes, EndpointChoice, JournalSettings, Place, SyncSettings, Task};
+use crate::settings::{BucketPlace, EndpointChoice, Place, SyncSettings};
 
 macro_rules! side_args {
     ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
@@ -131,6 +131,9 @@ pub(super) struct SidesArgs {
     disable_etag_verify: bool,
 
     #[command(flatten)]
+    filters: FilterArgs,
+
+    #[command(flatten)]
     source_side: SourceArgs,
 
     #[command(flatten)]
@@ -146,23 +149,18 @@ pub(super) struct SidesArgs {
 impl SidesArgs {
     /// A sync between the two sides, with nothing beyond that asked for.
     pub(super) fn settings(&self) -> Result<SyncSettings, Mistake> {
+        let source = place(&self.source, SideName::Source, &self.source_side.wishes())?;
+        let target = place(&self.target, SideName::Target, &self.target_side.wishes())?;
         Ok(SyncSettings {
-            source: place(&self.source, SideName::Source, &self.source_side.wishes())?,
-            target: place(&self.target, SideName::Target, &self.target_side.wishes())?,
-            task: Task::Sync,
-            from_plan: None,
-            dry_run: false,
             verify_etags: !self.disable_etag_verify,
-            deletes: Deletes::default(),
-            journal: JournalSettings::default(),
+            filters: self.filters.filters(),
             limits: self.performance.limits(),
             rates: self.performance.rates(),
             patience: self.patience.patience(),
-            warnings_are_errors: false,
             io: self.performance.io(),
             direct_io: self.performance.direct_io(),
             events: self.output.events(),
-            progress_interval: Duration::from_millis(200),
+            ..SyncSettings::between(source, target)
         })
     }
 

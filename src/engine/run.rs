@@ -233,6 +233,7 @@ impl Shards {
             let setup = ShardSetup {
                 id,
                 orders,
+                filters: settings.filters.clone(),
                 trust: trust.clone(),
                 published: published[id].clone(),
                 peers: mailboxes.clone(),

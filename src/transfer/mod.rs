@@ -34,6 +34,7 @@ use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
+use ropeway_s3proto::op::ObjectMetadata;
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
@@ -215,6 +216,18 @@ async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Err
         kit.stop.or_abandon(small::transfer(kit, entry, source)).await
     } else {
         large::transfer(kit, entry, source).await
+    }
+}
+
+/// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
+pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
+    match &kit.source {
+        Side::Local(_) => Ok(metadata::of_file(&entry.key, entry.modified_ns)),
+        Side::Bucket(side) => {
+            let key = side.key(&entry.key)?;
+            let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
+            Ok(head.metadata)
+        }
     }
 }
 

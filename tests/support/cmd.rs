@@ -59,14 +59,13 @@ impl Cmd {
         self.at(SideName::Target, server)
     }
 
-    /// As [`Cmd::from`], if `place` is in a bucket.
-    pub fn from_if_bucket(self, server: &Server, place: &str) -> Cmd {
-        if place.starts_with("s3://") { self.from(server) } else { self }
-    }
-
-    /// As [`Cmd::to`], if `place` is in a bucket.
-    pub fn to_if_bucket(self, server: &Server, place: &str) -> Cmd {
-        if place.starts_with("s3://") { self.to(server) } else { self }
+    /// Whichever of the two is in a bucket is on `server`.
+    pub fn between(self, server: &Server, source: &str, target: &str) -> Cmd {
+        let sides = [(SideName::Source, source), (SideName::Target, target)];
+        sides
+            .into_iter()
+            .filter(|(_, place)| place.starts_with("s3://"))
+            .fold(self, |run, (side, _)| run.at(side, server))
     }
 
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Cmd {
