@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::performance::PatienceArgs;
 use super::places::{AwsArgs, place};
 use super::print;
-use super::sides::{Mistake, PatienceArgs, TargetArgs};
+use super::sides::{Mistake, TargetArgs};
 use super::units::{parse_duration, show_size};
 use crate::engine::{self, Action, Leftover, Origin, StopHandle};
 use crate::entry::SideName;

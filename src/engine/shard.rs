@@ -20,8 +20,10 @@ use std::time::Duration;
 use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::deletes::{Recorded, Recorder, listed};
+use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
@@ -29,7 +31,7 @@ use crate::entry::{Action, Existing, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::{Deletes, Events, Task};
+use crate::settings::{Deletes, Events, Filters, Task};
 use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
@@ -129,6 +131,7 @@ pub(super) struct Shard {
     pub(super) id: usize,
     pub(super) kit: Rc<Kit>,
     pub(super) orders: Orders,
+    pub(super) filters: ShardFilters,
     pub(super) sides: range::Sides,
     pub(super) trust: Arc<Trust>,
     pub(super) tally: Tally,
@@ -176,6 +179,8 @@ struct Queued {
 pub(super) struct ShardSetup {
     pub(super) id: usize,
     pub(super) orders: Orders,
+    /// This shard's own: clones of a pattern share nothing that threads would have to take turns at.
+    pub(super) filters: Filters,
     pub(super) trust: Arc<Trust>,
     pub(super) published: Arc<Published>,
     pub(super) peers: Vec<Sender<Message>>,
@@ -258,7 +263,7 @@ fn pass_on_panic(ended: Result<(), JoinError>) {
 
 impl Shard {
     fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
-        let ShardSetup { id, orders, trust, published, peers, outstanding, told } = setup;
+        let ShardSetup { id, orders, filters, trust, published, peers, outstanding, told } = setup;
         let shards = peers.len();
         Shard {
             id,
@@ -267,7 +272,8 @@ impl Shard {
             sides,
             trust,
             tally: Tally::default(),
-            recorder: Recorder::new(orders.deletes),
+            recorder: Recorder::new(orders.deletes, &filters),
+            filters: ShardFilters::new(filters),
             published,
             peers,
             outstanding,
@@ -494,6 +500,7 @@ impl Shard {
         }
         match transfer::is_settled(&self.kit, action).await {
             Ok(true) => self.settled(action).await,
+            Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
                 let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
                 let source = listed(&Existing::from(&action.entry));
@@ -501,11 +508,23 @@ impl Shard {
                 self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
                 self.recorder.would_be_copied(&action.entry);
             }
-            Ok(false) => match transfer::transfer(&self.kit, action).await {
+            Ok(false) => match self.transfer(action).await {
                 Ok(receipt) => self.transferred(action, receipt).await,
                 Err(error) => self.failed(action, error).await,
             },
             Err(error) => self.failed(action, error).await,
+        }
+    }
+
+    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+        let transfer = transfer::transfer(&self.kit, action);
+        match self.orders.events.spans {
+            true => {
+                transfer
+                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
+                    .await
+            }
+            false => transfer.await,
         }
     }
 
@@ -520,7 +539,7 @@ impl Shard {
         }
     }
 
-    async fn failed(&self, action: &Action, error: transfer::Error) {
+    pub(super) async fn failed(&self, action: &Action, error: transfer::Error) {
         if matches!(error, transfer::Error::Stopped) {
             return;
         }

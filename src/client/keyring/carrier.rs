@@ -62,6 +62,7 @@ impl HttpClient for Carrier {
             connect: settings.connect_timeout().unwrap_or(CONNECT),
             first_byte: settings.read_timeout().unwrap_or(ANSWER),
             idle: settings.read_timeout().unwrap_or(ANSWER),
+            ..Timeouts::default()
         };
         SharedHttpConnector::new(Line { carrier: self.clone(), timeouts })
     }
