@@ -18,6 +18,7 @@ mod pace;
 mod peer;
 mod pool;
 pub mod profiles;
+pub mod proxy;
 mod send;
 mod tls;
 mod wire;
@@ -41,6 +42,7 @@ pub use tls::{TlsError, TlsSettings};
 use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
+use proxy::Proxies;
 
 /// Everything needed to talk to one bucket; each shard builds its [`Client`] from a copy.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct ClientSettings {
     pub region: String,
     /// For https.
     pub tls: TlsSettings,
+    /// What stands between us and the endpoint.
+    pub proxies: Proxies,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.
