@@ -11,6 +11,8 @@ pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
+pub use crate::client::login::Identity;
+
 /// One sync, or one comparison.
 #[derive(Debug, Clone)]
 pub struct SyncSettings {
@@ -144,8 +146,8 @@ pub struct BucketPlace {
     pub endpoint: EndpointChoice,
     /// The region that signatures name; learnt from the service if wrong.
     pub region: String,
-    /// None sends unsigned requests.
-    pub credentials: Option<Credentials>,
+    /// Who signs the requests.
+    pub identity: Identity,
     /// Ask for path-style addresses where the service offers both.
     pub force_path_style: bool,
     /// A file of certificates to trust instead of the system's.
