@@ -15,8 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
-    SyncSettings, Task,
+    Attributes, Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits,
+    Patience, Place, SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -51,6 +51,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         credentials: None,
         force_path_style: false,
         ca_bundle: None,
+        customer_key: None,
     };
     SyncSettings {
         source: Place::Local(source),
@@ -59,6 +60,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         from_plan: None,
         dry_run: false,
         verify_etags: true,
+        attributes: Attributes::default(),
         deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),
@@ -93,6 +95,7 @@ impl Observer for Narrator {
             Event::Warned { key, reason } => println!("{key}: {reason}"),
             // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
             Event::Planned { .. }
+            | Event::Retagged { .. }
             | Event::Skipped { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }

@@ -1,6 +1,7 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
 //! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes and durations.
 
+mod attributes;
 mod cleanup;
 mod deletes;
 mod plan;

@@ -12,6 +12,7 @@ use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
 
+use super::attributes::{SourceKeyArgs, TargetKeyArgs};
 use super::print;
 use super::screen::{Screen, ScreenWishes};
 use super::units::parse_size;
@@ -20,8 +21,8 @@ use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
 use crate::settings::{
-    BucketPlace, Deletes, EndpointChoice, Events, JournalSettings, LIST_THREADS, Limits, Patience, Place, SyncSettings,
-    Task, WORKERS_PER_SHARD,
+    Attributes, BucketPlace, Deletes, EndpointChoice, Events, JournalSettings, LIST_THREADS, Limits, Patience, Place,
+    SyncSettings, Task, WORKERS_PER_SHARD,
 };
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
@@ -273,6 +274,12 @@ pub(super) struct SidesArgs {
     target_side: TargetArgs,
 
     #[command(flatten)]
+    source_key: SourceKeyArgs,
+
+    #[command(flatten)]
+    target_key: TargetKeyArgs,
+
+    #[command(flatten)]
     performance: PerformanceArgs,
 
     #[command(flatten)]
@@ -283,12 +290,15 @@ impl SidesArgs {
     /// A sync between the two sides, with nothing beyond that asked for.
     pub(super) fn settings(&self) -> Result<SyncSettings, Mistake> {
         Ok(SyncSettings {
-            source: place(&self.source, SideName::Source, &self.source_side.wishes())?,
-            target: place(&self.target, SideName::Target, &self.target_side.wishes())?,
+            source: place(&self.source, SideName::Source, &self.source_side.wishes())?
+                .with_customer_key(self.source_key.key()?),
+            target: place(&self.target, SideName::Target, &self.target_side.wishes())?
+                .with_customer_key(self.target_key.key()?),
             task: Task::Sync,
             from_plan: None,
             dry_run: false,
             verify_etags: !self.disable_etag_verify,
+            attributes: Attributes::default(),
             deletes: Deletes::default(),
             journal: JournalSettings::default(),
             limits: self.performance.limits(),
@@ -455,6 +465,7 @@ pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Resu
         region: login.region,
         credentials: login.credentials,
         force_path_style: wishes.force_path_style,
+        customer_key: None,
         ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from),
     }))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
 use super::sides::SidesArgs;
 use crate::engine::StopHandle;
@@ -52,6 +53,9 @@ pub(super) struct SyncArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    attributes: AttributeArgs,
+
+    #[command(flatten)]
     deletes: DeleteArgs,
 }
 
@@ -60,6 +64,7 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
     let settings = args.sides.settings().map(|mut settings| {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
+        settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
