@@ -103,6 +103,7 @@ async fn reconcile(
 ) -> Result<Uploaded, Error> {
     let lost = match &error.failure {
         Failure::Service(refusal) => {
+            // Under a condition, an earlier try that got through is in the way of the next.
             let in_the_way = refusal.code == "PreconditionFailed" && error.attempts > 1;
             refusal.code == "NoSuchUpload" || refusal.is_ambiguous() || in_the_way
         }
