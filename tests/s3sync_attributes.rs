@@ -17,7 +17,12 @@ const SIZES: [(&str, usize); 2] = [("small", 1_000), ("large", 11 * MIB)];
 /// What is given in place of what the source has, and what an object shows then.
 const GIVEN: [(&str, &str, &str, &str); 7] = [
     ("--cache-control", "s-maxage=1604800", "cache-control", "s-maxage=1604800"),
-    ("--content-disposition", "attachment; filename=\"n.xls\"", "content-disposition", "attachment; filename=\"n.xls\""),
+    (
+        "--content-disposition",
+        "attachment; filename=\"n.xls\"",
+        "content-disposition",
+        "attachment; filename=\"n.xls\"",
+    ),
     ("--content-encoding", "deflate", "content-encoding", "deflate"),
     ("--content-language", "en-US,en-CA", "content-language", "en-US,en-CA"),
     ("--content-type", "application/vnd.ms-excel", "content-type", "application/vnd.ms-excel"),

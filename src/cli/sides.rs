@@ -289,11 +289,11 @@ pub(super) struct SidesArgs {
 impl SidesArgs {
     /// A sync between the two sides, with nothing beyond that asked for.
     pub(super) fn settings(&self) -> Result<SyncSettings, Mistake> {
+        // What was typed is judged before anything is looked for.
+        let (source_key, target_key) = (self.source_key.key()?, self.target_key.key()?);
         Ok(SyncSettings {
-            source: place(&self.source, SideName::Source, &self.source_side.wishes())?
-                .with_customer_key(self.source_key.key()?),
-            target: place(&self.target, SideName::Target, &self.target_side.wishes())?
-                .with_customer_key(self.target_key.key()?),
+            source: place(&self.source, SideName::Source, &self.source_side.wishes())?.with_customer_key(source_key),
+            target: place(&self.target, SideName::Target, &self.target_side.wishes())?.with_customer_key(target_key),
             task: Task::Sync,
             from_plan: None,
             dry_run: false,
