@@ -202,13 +202,13 @@ const RULES: &[Rule] = &[
 /// What a command line asks for, as the rules see it.
 struct Given<'a> {
     matches: &'a ArgMatches,
-    source: &'a str,
-    target: &'a str,
+    source: Option<&'a str>,
+    target: Option<&'a str>,
 }
 
-/// The first rule that the flags break, as a sentence.
+/// The first rule that the flags break, as a sentence. Rules about the two ends say nothing of a command that has none.
 pub(super) fn broken_rule(matches: &ArgMatches) -> Option<String> {
-    let side = |name: &str| matches.try_get_one::<String>(name).ok().flatten().map_or("", String::as_str);
+    let side = |name: &str| matches.try_get_one::<String>(name).ok().flatten().map(String::as_str);
     let given = Given { matches, source: side("source"), target: side("target") };
     RULES.iter().find_map(|rule| given.breaks(*rule)).or_else(|| given.cut_without_a_source())
 }
@@ -235,23 +235,24 @@ impl Given<'_> {
                 missing.then(|| format!("--{one} with --{other} needs --{third}"))
             }
             NeedBucket(end, flags) => {
-                let place = self.place(end);
-                let flag = flags.iter().find(|flag| self.has(flag)).filter(|_| !is_bucket(place))?;
+                let place = self.place(end).filter(|place| !is_bucket(place))?;
+                let flag = flags.iter().find(|flag| self.has(flag))?;
                 let side = end.name();
                 Some(format!("--{flag} is given, but the {side} `{place}` is a local path"))
             }
             NeedBuckets(flags) => {
-                let flag = flags.iter().find(|flag| self.has(flag))?;
-                let both = is_bucket(self.source) && is_bucket(self.target);
-                (!both).then(|| format!("--{flag} is for a sync from one bucket to another"))
+                let both = is_bucket(self.source?) && is_bucket(self.target?);
+                let flag = flags.iter().find(|flag| self.has(flag)).filter(|_| !both)?;
+                Some(format!("--{flag} is for a sync from one bucket to another"))
             }
             NeedLocalSource(flags) => {
-                let flag = flags.iter().find(|flag| self.has(flag)).filter(|_| is_bucket(self.source))?;
-                Some(format!("--{flag} is given, but the source `{}` is a bucket", self.source))
+                let source = self.source.filter(|source| is_bucket(source))?;
+                let flag = flags.iter().find(|flag| self.has(flag))?;
+                Some(format!("--{flag} is given, but the source `{source}` is a bucket"))
             }
             NotExpress(ends, flags) => {
+                let place = ends.iter().filter_map(|end| self.place(*end)).find(|place| is_directory_bucket(place))?;
                 let flag = flags.iter().find(|flag| self.has(flag))?;
-                let place = ends.iter().map(|end| self.place(*end)).find(|place| is_directory_bucket(place))?;
                 Some(format!(
                     "--{flag} means nothing for `{place}`: a directory bucket has neither versions nor such ETags"
                 ))
@@ -262,7 +263,8 @@ impl Given<'_> {
     /// A local source is cut as it likes; only an ETag check can need the target's cut.
     fn cut_without_a_source(&self) -> Option<String> {
         let flag = "auto-chunksize";
-        let useless = self.has(flag) && !is_bucket(self.source) && !ETAG_CHECKS.iter().any(|check| self.has(check));
+        let local = self.source.is_some_and(|source| !is_bucket(source));
+        let useless = self.has(flag) && local && !ETAG_CHECKS.iter().any(|check| self.has(check));
         useless.then(|| format!("--{flag} with a local source needs --check-etag or --check-mtime-and-etag"))
     }
 
@@ -291,7 +293,7 @@ impl Given<'_> {
         Some(raw.to_string_lossy().into_owned()).filter(|_| self.has(flag))
     }
 
-    fn place(&self, end: End) -> &str {
+    fn place(&self, end: End) -> Option<&str> {
         match end {
             End::Source => self.source,
             End::Target => self.target,
@@ -420,7 +422,7 @@ mod tests {
         let all = ["ropeway", "sync", source, target].into_iter().map(str::to_owned).chain(words);
         let matches = super::super::command().try_get_matches_from(all).unwrap_or_else(|error| panic!("{error}"));
         let (_, matches) = matches.subcommand().expect("it is a sync");
-        Given { matches, source, target }.breaks(*rule).is_some()
+        Given { matches, source: Some(source), target: Some(target) }.breaks(*rule).is_some()
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Resu
     }
     Ok(Place::Bucket(Box::new(BucketPlace {
         bucket,
+        customer_key: None,
         prefix: prefix.to_owned(),
         endpoint,
         region,
