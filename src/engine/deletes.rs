@@ -21,7 +21,7 @@ use crate::plan::filter;
 use crate::report::{Counts, Event, Listed, Note, Observer, Phase, Progress};
 use crate::settings::{Copied, Deletes, DeletesMax, Extras, Filters};
 use crate::transfer::delete::{BATCH_MAX, Eraser, Fate, LookUp};
-use crate::transfer::{Proof, Receipt, Side, Unproven};
+use crate::transfer::{Limited, Proof, Receipt, Side, Unproven};
 
 /// Batches under way at the same time: enough that the service is never idle, few enough that little is in doubt when
 /// the run is stopped.
@@ -269,6 +269,7 @@ pub(super) struct LastPhase {
     pub(super) planned: bool,
     pub(super) progress_interval: Duration,
     pub(super) paces: Paces,
+    pub(super) limited: Limited,
 }
 
 /// How the phase ended.
@@ -394,6 +395,7 @@ impl LastPhase {
     }
 
     async fn batch(&self, eraser: &Eraser, side: SideName, batch: Vec<Entry>) -> (SideName, Vec<(Entry, Fate)>) {
+        self.limited.objects.take(batch.len() as u64).await;
         let fates = match side {
             SideName::Target => {
                 let look_up = match self.started.elapsed() < self.rules.look_up_after {

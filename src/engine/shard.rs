@@ -20,6 +20,7 @@ use std::time::Duration;
 use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::deletes::{Recorded, Recorder, listed};
 use super::filters::{self, ShardFilters};
@@ -507,11 +508,23 @@ impl Shard {
                 self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
                 self.recorder.would_be_copied(&action.entry);
             }
-            Ok(false) => match transfer::transfer(&self.kit, action).await {
+            Ok(false) => match self.transfer(action).await {
                 Ok(receipt) => self.transferred(action, receipt).await,
                 Err(error) => self.failed(action, error).await,
             },
             Err(error) => self.failed(action, error).await,
+        }
+    }
+
+    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+        let transfer = transfer::transfer(&self.kit, action);
+        match self.orders.events.spans {
+            true => {
+                transfer
+                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
+                    .await
+            }
+            false => transfer.await,
         }
     }
 

@@ -18,6 +18,7 @@ mod large;
 mod metadata;
 mod multipart;
 pub mod part;
+mod rate;
 mod resume;
 mod side;
 mod small;
@@ -27,6 +28,7 @@ mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
@@ -41,6 +43,7 @@ pub use board::{Board, PartsJob, PartsReturned};
 pub use error::Error;
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
+pub use rate::Limited;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
@@ -65,6 +68,10 @@ pub struct Kit {
     pub target: Side,
     /// From the settings and the memory.
     pub sizes: Sizes,
+    /// How fast all shards together may go.
+    pub limited: Limited,
+    /// How often an object is started over when a side could not be reached.
+    pub restarts: Restarts,
     /// Parts of large objects under way here, and those that other shards may take.
     pub board: Board,
     /// Bytes that have arrived at the target, parts of unfinished objects included.
@@ -92,6 +99,15 @@ pub struct Sizes {
     pub part_bytes: u64,
     /// The size of a large buffer. A part larger than this is streamed through several.
     pub buffer_bytes: u64,
+}
+
+/// Starting objects over when no try of a request got through.
+#[derive(Debug, Clone, Copy)]
+pub struct Restarts {
+    /// How often, for each object.
+    pub max: u32,
+    /// The wait before each.
+    pub pause: Duration,
 }
 
 /// Evidence of a transfer: the object is at the target, acknowledged and compared.
@@ -172,9 +188,17 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
     if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
         return target.make_directory(directory, entry.size_bytes);
     }
-    let mut starts = 1;
+    if kit.limited.objects.is_set() {
+        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
+    }
+    let (mut starts, mut reached_in_vain) = (1, 0);
     loop {
         match start(kit, entry, starts > 1).await {
+            Err(error) if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() => {
+                reached_in_vain += 1;
+                tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
+                kit.stop.unless_asked(tokio::time::sleep(kit.restarts.pause)).await?;
+            }
             Err(error) if error.restart_may_help() && starts < STARTS_MAX && !kit.stop.asked() => {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
