@@ -110,6 +110,13 @@ pub struct Action {
     pub existing: Option<Existing>,
 }
 
+impl Action {
+    /// The ETag of what the target has under that key.
+    pub fn existing_etag(&self) -> Option<&ETag> {
+        self.existing.as_ref()?.etag.as_ref()
+    }
+}
+
 /// What a listing of the target shows of an object or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Existing {
@@ -147,6 +154,8 @@ pub enum Reason {
     UnlessStoredTimeIs(i64),
     /// The sizes agree; whether the contents do is to be found out.
     Content,
+    /// It needs no copying; whether the tags agree is to be found out.
+    Tags,
 }
 
 impl Reason {
@@ -157,6 +166,7 @@ impl Reason {
             Reason::Size => "size",
             Reason::Newer | Reason::UnlessStoredTimeIs(_) => "newer",
             Reason::Content => "content",
+            Reason::Tags => "tags",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use clap_complete::Shell;
 
+use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
 use super::sides::SidesArgs;
 use crate::engine::StopHandle;
@@ -61,6 +62,9 @@ pub(super) struct SyncArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    attributes: AttributeArgs,
+
+    #[command(flatten)]
     deletes: DeleteArgs,
 }
 
@@ -82,6 +86,7 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
         settings.warnings_are_errors = args.warn_as_error;
+        settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),

@@ -366,6 +366,7 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         return verify::listed(shard, token, depth, source, target).await;
     }
     let reason = match compare(shard.orders.direction, source, target) {
+        Verdict::Skip if shard.orders.sync_tags => Reason::Tags,
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);
             if shard.orders.events.skipped {

@@ -13,6 +13,7 @@ use ropeway_io::probe;
 use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
+use super::attributes;
 use super::budget::{Budget, BudgetError};
 use super::deletes::{self, LastPhase, Recorded};
 use super::job::Remembered;
@@ -23,9 +24,10 @@ use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, 
 use super::trust::Trust;
 use crate::error::ExitCode;
 use crate::journal::RunEnd;
+use crate::plan::compare::Direction;
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
-use crate::settings::{Place, SyncSettings, Task};
+use crate::settings::{Overwrite, Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
@@ -142,12 +144,19 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             remembered,
             fatal: None,
             failures: 0,
+            warnings: 0,
             direct_refused: false,
         };
         let signal = control.watch(stop).await;
         for side in ready.sides_with_opaque_etags() {
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
             control.observer.note(Note::Detail, &text);
+        }
+        if let Some(reason) = ready.copies_refusal() {
+            let text = format!(
+                "the target's service does not copy from this source by itself, so the objects went through this machine: {reason}"
+            );
+            control.warn(&text);
         }
         Ok(control.finish(signal, &ready, last_phase, stop).await)
     };
@@ -165,7 +174,8 @@ fn last_phase(
         return Ok(None);
     }
     let (source, target) = ready.openers(None);
-    let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?));
+    let if_match = settings.attributes.overwrite == Overwrite::IfUnchanged;
+    let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?).only_unchanged(if_match));
     let eraser = if settings.dry_run { Ok(None) } else { open().map(Some) };
     let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
     let (rules, progress_interval) = (settings.deletes, settings.progress_interval);
@@ -210,6 +220,8 @@ impl Shards {
             events: settings.events,
             workers: budget.workers,
             list_threads: budget.list_threads,
+            sync_tags: settings.attributes.sync_tags && ready.direction == Direction::BucketToBucket,
+            quiet_about_archived: settings.attributes.quiet_about_archived,
         };
         let trust = Arc::new(Trust::new(settings));
         // What lists in no order, is one object, or is a plan, is gone through as one; so it is with a single lister, since that
@@ -280,7 +292,7 @@ impl ShardMaker<'_> {
         let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
-        let verify_etags = self.settings.verify_etags;
+        let (verify_etags, attributes) = (self.settings.verify_etags, attributes::for_transfers(self.settings));
         let limited = self.limited.clone();
         let patience = self.settings.patience;
         let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
@@ -304,6 +316,7 @@ impl ShardMaker<'_> {
                     arena,
                     lanes: Md5Lanes::new(),
                     verify_etags,
+                    attributes,
                     source: source.open()?,
                     target: target.open()?,
                     sizes,
@@ -349,6 +362,8 @@ struct Control<'a> {
     remembered: Remembered,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
+    /// Things about the whole run that were said as warnings.
+    warnings: u64,
     /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
     direct_refused: bool,
 }
@@ -424,6 +439,11 @@ impl Control<'_> {
         }
     }
 
+    fn warn(&mut self, text: &str) {
+        self.warnings += 1;
+        self.observer.note(Note::Warning, text);
+    }
+
     fn show_progress(&mut self, stopping: bool) {
         self.remembered.tell_trouble(self.observer);
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
@@ -466,6 +486,7 @@ impl Control<'_> {
             self.observer.event(&Event::Failed { key: String::new(), error });
         }
         counts.failed_objects += self.failures;
+        counts.warnings += self.warnings;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
         // A plan says nothing of what else was left unfinished.
         let complete = whole && self.settings.from_plan.is_none();

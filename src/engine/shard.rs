@@ -27,12 +27,12 @@ use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
-use crate::entry::{Action, Existing, SideName};
+use crate::entry::{Action, Existing, Reason, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
 use crate::settings::{Deletes, Events, Filters, Task};
-use crate::transfer::{self, Ending, Kit, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
+use crate::transfer::{self, Ending, Kit, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
 pub(super) enum Message {
@@ -124,6 +124,10 @@ pub(super) struct Orders {
     pub(super) workers: usize,
     /// Ranges listed at a time, over all shards.
     pub(super) list_threads: usize,
+    /// Tags of objects that need no copying are compared, too.
+    pub(super) sync_tags: bool,
+    /// Archived objects are left out without a warning.
+    pub(super) quiet_about_archived: bool,
 }
 
 /// One core's share of the run.
@@ -498,14 +502,14 @@ impl Shard {
         {
             return self.failed(action, error).await;
         }
+        if action.reason == Reason::Tags {
+            return self.carry_out_tags(action).await;
+        }
         match transfer::is_settled(&self.kit, action).await {
             Ok(true) => self.settled(action).await,
             Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
-                let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
-                let source = listed(&Existing::from(&action.entry));
-                let target = action.existing.as_ref().map(listed);
-                self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
+                self.planned(action).await;
                 self.recorder.would_be_copied(&action.entry);
             }
             Ok(false) => match self.transfer(action).await {
@@ -528,19 +532,59 @@ impl Shard {
         }
     }
 
+    /// Makes the tags of an object equal that needs no copying.
+    async fn carry_out_tags(&self, action: &Action) {
+        let outcome = match self.orders.dry_run {
+            true => transfer::tags_differ(&self.kit, action).await,
+            false => transfer::sync_tags(&self.kit, action).await,
+        };
+        match outcome {
+            Ok(false) => self.settled(action).await,
+            Ok(true) => {
+                self.take_out_of_plan(action.entry.size_bytes);
+                add(&self.tally.retagged_objects, 1);
+                if self.orders.dry_run {
+                    self.planned(action).await;
+                } else if self.orders.events.transferred {
+                    self.event(Event::Retagged { key: action.entry.key.to_string() }).await;
+                }
+            }
+            Err(error) => self.failed(action, error).await,
+        }
+    }
+
+    /// A dry run says what it would do.
+    async fn planned(&self, action: &Action) {
+        let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
+        let source = listed(&Existing::from(&action.entry));
+        let target = action.existing.as_ref().map(listed);
+        self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
+    }
+
     /// What was planned turned out to be done.
     async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
-        add(&self.tally.settled_objects, 1);
-        add(&self.tally.settled_bytes, size_bytes);
+        self.take_out_of_plan(size_bytes);
         add(&self.tally.skipped_objects, 1);
         if self.orders.events.skipped {
             self.event(Event::Skipped { key: action.entry.key.to_string(), size_bytes }).await;
         }
     }
 
+    fn take_out_of_plan(&self, size_bytes: u64) {
+        add(&self.tally.settled_objects, 1);
+        add(&self.tally.settled_bytes, size_bytes);
+    }
+
     pub(super) async fn failed(&self, action: &Action, error: transfer::Error) {
         if matches!(error, transfer::Error::Stopped) {
+            return;
+        }
+        if let Some(reason) = error.left_alone() {
+            self.settled(action).await;
+            if !(reason == LeftAlone::Archived && self.orders.quiet_about_archived) {
+                self.warn(action.entry.key.as_bytes(), format!("left out: {error}")).await;
+            }
             return;
         }
         if error.ends_the_run() {

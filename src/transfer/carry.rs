@@ -18,7 +18,7 @@ use super::part::{self, Part};
 use super::resume::recall_part;
 use super::side::{ReadStretch, acknowledge, write_failed};
 use super::verify::{self, finished};
-use super::{Error, Kit, Side};
+use super::{Error, Kit, Side, Way, copy};
 use crate::client::{Checks, Failure, RequestBody};
 
 /// One part: read, hashed, written, proven.
@@ -28,7 +28,9 @@ pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -
         kit.moved(done.size_bytes);
         return Ok(done);
     }
-    let done = if part.size_bytes() > kit.sizes.buffer_bytes {
+    let done = if attached.large.way == Way::Copied {
+        copy::part(kit, attached, &part).await
+    } else if part.size_bytes() > kit.sizes.buffer_bytes {
         match &attached.large.target {
             Destination::File { .. } => write_stretches(kit, attached, &part).await,
             Destination::Upload { .. } | Destination::Put { .. } => send_stretches(kit, attached, &part).await,
@@ -122,8 +124,9 @@ async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Resu
                         .upload_part_stream(key, upload_id, part.number, Checks::default(), part.size_bytes(), body)
                         .await
                 }
-                Destination::Put { key, metadata, checks } => {
-                    side.client.put_stream(key, metadata, *checks, part.size_bytes(), body).await
+                Destination::Put { key, metadata, checks, existing } => {
+                    let condition = kit.condition(existing.as_ref());
+                    side.client.put_stream(key, metadata, condition, *checks, part.size_bytes(), body).await
                 }
                 Destination::File { .. } => unreachable!("files are written, not sent"),
             };

@@ -18,16 +18,16 @@ use ropeway_s3proto::op::ObjectMetadata;
 use super::board::{PartsJob, PartsReturned};
 use super::carry::carry_part;
 use super::error::MAKE_ROOM;
-use super::multipart::{complete, create_upload};
+use super::multipart::{Whole, complete, create_upload};
 use super::part;
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
-use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc, finished};
-use super::{Ending, Error, Kit, Receipt, Side, Version, metadata};
+use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc, finished};
+use super::{Ending, Error, Kit, Receipt, Side, Version, Way, metadata};
 use crate::client::{Checks, UploadProof};
-use crate::entry::Entry;
+use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
 
 /// A large object under way: all that a shard needs to know to carry some of its parts.
@@ -42,6 +42,8 @@ pub(super) struct Large {
     source_identity: Option<(u64, u64)>,
     /// The source's ETag can be compared only with the MD5 of each part.
     pub(super) part_md5: bool,
+    /// Whether the parts are read here, or copied by the target's service.
+    pub(super) way: Way,
     pub(super) target: Destination,
     /// Parts that an earlier run brought, by their numbers.
     pub(super) known: BTreeMap<u32, Known>,
@@ -55,7 +57,8 @@ pub(super) enum Destination {
     /// Into a multipart upload.
     Upload { key: Key, upload_id: UploadId },
     /// The whole object in one request, streamed: it is below the multipart threshold and larger than a buffer.
-    Put { key: Key, metadata: Box<ObjectMetadata>, checks: Checks },
+    /// `existing` is the ETag of what it replaces.
+    Put { key: Key, metadata: Box<ObjectMetadata>, checks: Checks, existing: Option<ETag> },
 }
 
 /// One part that has arrived.
@@ -87,9 +90,9 @@ enum Unfinished {
 }
 
 /// What is known of the source before its parts are read.
-struct About {
-    expected: Expected,
-    metadata: ObjectMetadata,
+pub(super) struct About {
+    pub(super) expected: Expected,
+    pub(super) metadata: ObjectMetadata,
     modified_ns: i64,
 }
 
@@ -97,15 +100,19 @@ struct About {
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves one object in parts.
-pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -> Result<Receipt, Error> {
-    let mut about = kit.stop.or_abandon(examine(kit, entry, &mut source)).await?;
-    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &mut about)).await?;
+pub(super) async fn transfer(kit: &Rc<Kit>, action: &Action, mut source: Opened, way: Way) -> Result<Receipt, Error> {
+    let mut about = kit.stop.or_abandon(examine(kit, &action.entry, &mut source)).await?;
+    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, action, source, &mut about, way)).await?;
     let checked = async { check(kit, &attached, &about, carry(kit, &attached).await?).await };
     match checked.await {
         Ok((parts, read)) => {
-            let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
+            let receipt = finish(kit, action, &attached, &about, unfinished, &parts).await?;
             attached.ledger.forget().await;
-            Ok(Receipt { proof: proven(kit, read, receipt.proof), ..receipt })
+            match way {
+                Way::Streamed => Ok(Receipt { proof: proven(kit, read, receipt.proof), ..receipt }),
+                // Nothing was read here; what the two services say of their objects was compared.
+                Way::Copied => Ok(receipt),
+            }
         }
         Err(error) => {
             leave(kit, &attached.ledger, unfinished, &error).await;
@@ -115,15 +122,15 @@ pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened) -
 }
 
 /// Asks the source what its content should hash to, and how it was cut.
-async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About, Error> {
+pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About, Error> {
     match (&mut source.content, &kit.source) {
         (Content::File { .. }, _) => Ok(About {
             expected: Expected::nothing(Unproven::Local),
-            metadata: metadata::of_file(&entry.key, source.modified_ns),
+            metadata: metadata::of_file(kit, &entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
         (Content::Object { key, etag }, Side::Bucket(side)) => {
-            let head = side.client.head(key).await.map_err(Error::source)?;
+            let mut head = side.client.head(key).await.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
             if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
@@ -136,9 +143,9 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
             }
             let expected = Expected::of(&head, part_bytes, kit.etags(side));
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
+            let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
+            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
             *etag = head.etag;
-            let mut metadata = head.metadata;
-            metadata::forget_upload(&mut metadata);
             Ok(About { expected, metadata, modified_ns })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
@@ -148,13 +155,19 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About,
 /// Decides the cut and makes a place at the target.
 async fn begin(
     kit: &Rc<Kit>,
-    entry: &Entry,
+    action: &Action,
     source: Opened,
     about: &mut About,
+    way: Way,
 ) -> Result<(Attached, Unfinished), Error> {
+    let (entry, mark) = (&action.entry, kit.upload_mark(way));
     let size_bytes = source.size_bytes;
     let part_bytes = cut(kit, size_bytes, about.expected).ok_or(Error::TooLarge(size_bytes))?;
-    let found = resume::find(kit, entry, &source, part_bytes, about.expected).await?;
+    let hashed = match way {
+        Way::Streamed => about.expected,
+        Way::Copied => Expected { etag: ExpectedETag::Nothing(Unproven::NoChecksum), ..about.expected },
+    };
+    let found = resume::find(kit, entry, &source, part_bytes, hashed, &mark).await?;
     let (target, file, unfinished, part_bytes, known, ledger) = match (found, &kit.target) {
         (Some(Found { ledger, part_bytes, parts, place }), target) => {
             let (target, file, unfinished) = take_up(kit, entry, target, place, size_bytes).await?;
@@ -172,10 +185,10 @@ async fn begin(
             let key = side.key(&entry.key)?;
             let (target, unfinished, ledger) = if size_bytes < kit.sizes.multipart_threshold_bytes {
                 let checks = checks_in_advance(kit, side, &source, about.expected).await?;
-                let metadata = Box::new(about.metadata.clone());
-                (Destination::Put { key, metadata, checks }, Unfinished::Put, Ledger::default())
+                let (metadata, existing) = (Box::new(about.metadata.clone()), action.existing_etag().cloned());
+                (Destination::Put { key, metadata, checks, existing }, Unfinished::Put, Ledger::default())
             } else {
-                let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+                let token = format!("{:016x}{:016x}{mark}", fastrand::u64(..), fastrand::u64(..));
                 let place = SavedPlace::Upload { token: token.clone(), upload_id: None };
                 let ledger = Ledger::begin(kit, &entry.key, &source, part_bytes, place).await;
                 let upload_id = match create_upload(side, &key, &about.metadata, &token, part_bytes).await {
@@ -194,6 +207,7 @@ async fn begin(
     };
     let part_bytes = if matches!(target, Destination::Put { .. }) { size_bytes } else { part_bytes };
     about.expected = about.expected.in_parts_of(part_bytes);
+    let hashed = hashed.in_parts_of(part_bytes);
     let large = Large {
         id: kit.board.new_id(),
         owner: kit.shard,
@@ -201,11 +215,12 @@ async fn begin(
         size_bytes,
         part_bytes,
         source_identity: source.identity(),
-        part_md5: matches!(about.expected.etag, ExpectedETag::Md5OfParts { .. }),
+        way,
+        part_md5: matches!(hashed.etag, ExpectedETag::Md5OfParts { .. }),
         target,
         known,
     };
-    let in_order = matches!(about.expected.etag, ExpectedETag::Md5(_)).then(|| Turnstile::new(&kit.lanes));
+    let in_order = matches!(hashed.etag, ExpectedETag::Md5(_)).then(|| Turnstile::new(&kit.lanes));
     Ok((Attached { large: Arc::new(large), source, file, in_order, ledger }, unfinished))
 }
 
@@ -372,6 +387,9 @@ async fn check(
     parts: Vec<PartDone>,
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
+    if attached.large.way == Way::Copied {
+        return Ok((parts, NOT_COMPARED));
+    }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
     assert_eq!(carried, attached.large.size_bytes, "parts cover the object once");
     let whole_md5 = match &attached.in_order {
@@ -389,22 +407,38 @@ async fn check(
 /// Makes the object appear at the target.
 async fn finish(
     kit: &Kit,
+    action: &Action,
     attached: &Attached,
     about: &About,
     unfinished: Unfinished,
     parts: &[PartDone],
 ) -> Result<Receipt, Error> {
     let size_bytes = attached.large.size_bytes;
-    let crc = combined_crc(parts);
+    let crc = match attached.large.way {
+        Way::Streamed => Some(combined_crc(parts)),
+        // Of copied parts the service alone knows the sums, and not every service tells.
+        Way::Copied => parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts)),
+    };
+    if let (Way::Copied, Some(ours), Some(theirs)) = (attached.large.way, about.expected.crc64, crc) {
+        verify::same_crc(ours, theirs)?;
+    }
     let (proof, etag) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
             (NOT_COMPARED, None)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            let completed = complete(side, kit.etags(side), &key, &upload_id, &token, crc, parts);
-            match kit.stop.or_abandon(completed).await {
-                Ok(acknowledged) => (acknowledged.proof, acknowledged.etag),
+            let whole = Whole { key: &key, upload_id: &upload_id, token: &token, crc, parts };
+            let completed = complete(side, kit.etags(side), whole, kit.condition(action.existing_etag()));
+            let judged = async {
+                let (answer, proof) = completed.await?;
+                Ok(match attached.large.way {
+                    Way::Streamed => (proof, answer.etag),
+                    Way::Copied => (about.expected.check_copy(&answer, kit.etags(side))?, answer.etag),
+                })
+            };
+            match kit.stop.or_abandon(judged).await {
+                Ok(judged) => judged,
                 Err(error) => {
                     leave(kit, &attached.ledger, Unfinished::Upload { key, upload_id, token }, &error).await;
                     return Err(error);
@@ -417,7 +451,7 @@ async fn finish(
         }
     };
     let version = Version { modified_ns: attached.large.entry.modified_ns, etag: attached.large.entry.etag.clone() };
-    Ok(Receipt { size_bytes, proof, crc64nvme: Some(crc.0), etag: etag.map(|etag| etag.to_string()), version })
+    Ok(Receipt { size_bytes, proof, crc64nvme: crc.map(|crc| crc.0), etag: etag.map(|etag| etag.to_string()), version })
 }
 
 /// An object that was not finished is kept for the next run, if that can continue it. Else nothing half-made is left behind: the

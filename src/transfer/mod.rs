@@ -7,11 +7,14 @@
 //!
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
 //! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object; `part` is the
-//! arithmetic. `delete` takes objects away, `compare` only looks at them.
+//! arithmetic; `attributes` and `metadata` know what travels beside the content. `copy` has the target's service copy by
+//! itself. `delete` takes objects away, `compare` only looks at them.
 
+mod attributes;
 pub mod board;
 mod carry;
 pub mod compare;
+mod copy;
 pub mod delete;
 mod error;
 mod large;
@@ -28,19 +31,23 @@ mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
+use ropeway_s3proto::op::Condition;
 use ropeway_s3proto::op::ObjectMetadata;
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
 
+pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
-pub use error::Error;
+pub use copy::{sync_tags, tags_differ};
+pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
 pub use rate::Limited;
@@ -62,6 +69,8 @@ pub struct Kit {
     pub lanes: Md5Lanes,
     /// Whether ETags are compared with MD5s.
     pub verify_etags: bool,
+    /// What objects are given beside their content, if the person wants anything of them.
+    pub attributes: Option<Arc<Attributes>>,
     /// Where data is read.
     pub source: Side,
     /// Where data is written.
@@ -147,6 +156,22 @@ impl Kit {
         if self.verify_etags { ETags::Compared(side.client.abilities()) } else { ETags::Ignored }
     }
 
+    /// When an object may be written in whose place the target listed this one.
+    fn condition<'a>(&self, listed: Option<&'a ETag>) -> Condition<'a> {
+        self.attributes.as_ref().map_or(Condition::Always, |attributes| attributes.condition(listed))
+    }
+
+    /// Stands in the tokens of uploads behind their first `-`, and tells those apart that were opened to take other attributes,
+    /// or parts that came another way.
+    fn upload_mark(&self, way: Way) -> String {
+        let fingerprint = self.attributes.as_ref().and_then(|attributes| attributes.fingerprint);
+        match (fingerprint, way) {
+            (None, Way::Streamed) => String::new(),
+            (Some(fingerprint), Way::Streamed) => format!("-{fingerprint:016x}"),
+            (fingerprint, Way::Copied) => format!("-c{:016x}", fingerprint.unwrap_or(0)),
+        }
+    }
+
     /// Whether what is sent to the target will have its ETag compared, so that its MD5 is wanted.
     fn target_wants_md5(&self) -> bool {
         match &self.target {
@@ -193,7 +218,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
     }
     let (mut starts, mut reached_in_vain) = (1, 0);
     loop {
-        match start(kit, entry, starts > 1).await {
+        match start(kit, action, starts > 1).await {
             Err(error) if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() => {
                 reached_in_vain += 1;
                 tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
@@ -209,26 +234,53 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
 }
 
 /// Looks at the source as it is now and chooses the way.
-async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Error> {
+async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, Error> {
+    let entry = &action.entry;
+    if copy::wanted(kit) {
+        let mut source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
+        let copied = if source.size_bytes < kit.sizes.multipart_threshold_bytes {
+            kit.stop
+                .or_abandon(async {
+                    let about = large::examine(kit, entry, &mut source).await?;
+                    copy::whole(kit, action, &source, &about).await
+                })
+                .await
+        } else {
+            large::transfer(kit, action, source, Way::Copied).await
+        };
+        match copied {
+            Err(error) if copy::refused(kit, &error) => {}
+            result => return result,
+        }
+    }
     let source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
     let size_bytes = source.size_bytes;
     if size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes {
-        kit.stop.or_abandon(small::transfer(kit, entry, source)).await
+        kit.stop.or_abandon(small::transfer(kit, action, source)).await
     } else {
-        large::transfer(kit, entry, source).await
+        large::transfer(kit, action, source, Way::Streamed).await
     }
 }
 
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
 pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::of_file(&entry.key, entry.modified_ns)),
+        Side::Local(_) => Ok(metadata::of_file(kit, &entry.key, entry.modified_ns)),
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
             let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
             Ok(head.metadata)
         }
     }
+}
+
+/// Which way an object's bytes take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through this machine.
+    Streamed,
+    /// Within the target's service.
+    Copied,
 }
 
 /// The modification time stored with the object on whichever side is a bucket.

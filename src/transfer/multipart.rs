@@ -3,10 +3,10 @@
 
 use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use super::large::PartDone;
-use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
+use super::side::{BucketSide, NOT_COMPARED, refuses_checksum};
 use super::verify::{self, Compared, ETags, Proof, Unproven};
 use super::{Error, metadata};
 use crate::client::{self, CompletedPart, Failure, UploadProof, Uploaded};
@@ -36,40 +36,49 @@ pub(super) async fn create_upload(
     .map_err(Error::target)
 }
 
+/// All parts of an upload, and what they come to.
+pub(super) struct Whole<'a> {
+    pub(super) key: &'a Key,
+    pub(super) upload_id: &'a UploadId,
+    pub(super) token: &'a str,
+    /// Of the whole content, if it is known.
+    pub(super) crc: Option<Crc64Nvme>,
+    pub(super) parts: &'a [PartDone],
+}
+
 /// Completes an upload, and compares the object that it made with its parts.
 pub(super) async fn complete(
     side: &BucketSide,
     etags: ETags<'_>,
-    key: &Key,
-    upload_id: &UploadId,
-    token: &str,
-    crc: Crc64Nvme,
-    parts: &[PartDone],
-) -> Result<Acknowledged, Error> {
+    whole: Whole<'_>,
+    condition: Condition<'_>,
+) -> Result<(Uploaded, Proof), Error> {
+    let Whole { key, upload_id, token, crc, parts } = whole;
     let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
-    let whole = (side.client.abilities().upload_proof() == UploadProof::Checksum).then_some(crc);
+    let whole = crc.filter(|_| side.client.abilities().upload_proof() == UploadProof::Checksum);
     let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
     let list = list?;
-    let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await {
+    let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes, condition).await {
         Ok(completed) => completed,
         Err(error) => reconcile(side, key, token, size_bytes, error).await?,
     };
     // Ceph's answer has an empty ETag; the object itself has one.
-    let Uploaded { etag, etag_is_md5, crc64nvme } = match (&answer.etag, answer.crc64nvme) {
+    let answer = match (&answer.etag, answer.crc64nvme) {
         (None, None) => {
             let head = side.client.head(key).await.map_err(Error::target)?;
             Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, crc64nvme: head.checksum_crc64nvme }
         }
         _ => answer,
     };
-    if let Some(theirs) = crc64nvme {
-        verify::same_crc(crc, theirs)?;
+    let Uploaded { etag, etag_is_md5, crc64nvme } = &answer;
+    if let (Some(ours), Some(theirs)) = (crc, *crc64nvme) {
+        verify::same_crc(ours, theirs)?;
     }
     // The object is the list of parts that was sent. Its ETag proves them only if theirs were compared with our bytes.
     let of_parts = parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED);
     let by_etags = matches!(of_parts, Proof::ETag | Proof::ChecksumAndETag);
     let compared = match (multipart_digest(&list), etag.as_ref().map(ETag::class)) {
-        (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && etag_is_md5 => {
+        (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && *etag_is_md5 => {
             etags.same_parts(ours, digest, crc64nvme.is_some())?
         }
         _ => Compared::Not(Unproven::NoChecksum),
@@ -79,7 +88,7 @@ pub(super) async fn complete(
         (None, Compared::Equal) => Proof::ETag,
         (None, Compared::Not(_)) => of_parts,
     };
-    Ok(Acknowledged { etag, proof })
+    Ok((answer, proof))
 }
 
 /// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
@@ -93,7 +102,11 @@ async fn reconcile(
     error: client::Error,
 ) -> Result<Uploaded, Error> {
     let lost = match &error.failure {
-        Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
+        Failure::Service(refusal) => {
+            // Under a condition, an earlier try that got through is in the way of the next.
+            let in_the_way = refusal.code == "PreconditionFailed" && error.attempts > 1;
+            refusal.code == "NoSuchUpload" || refusal.is_ambiguous() || in_the_way
+        }
         Failure::Transport { .. }
         | Failure::Protocol(_)
         | Failure::Changed(_)
@@ -133,6 +146,11 @@ impl PartDone {
         let number = PartNumber::new(self.number).expect("an upload is cut into 10,000 parts at most");
         let checksum_crc64nvme = with_checksum.then_some(Crc64Nvme(self.crc64));
         Ok(CompletedPart { number, etag, checksum_crc64nvme })
+    }
+
+    /// Whether the service has computed its sum.
+    pub(super) fn has_service_crc(&self) -> bool {
+        matches!(self.proof(), Proof::Checksum | Proof::ChecksumAndETag)
     }
 
     fn proof(&self) -> Proof {

@@ -72,13 +72,15 @@ pub(super) struct Ledger {
 }
 
 /// Looks for what an earlier run left of this object. `part_bytes` is the cut that is wanted now; a file may have another, unless
-/// an ETag of parts is all that the source says of its content.
+/// an ETag of parts is all that the source says of its content. An upload was opened with the attributes that its object will
+/// have, so it is of use only if it bears the same `mark`.
 pub(super) async fn find(
     kit: &Kit,
     entry: &Entry,
     source: &Opened,
     part_bytes: u64,
     expected: Expected,
+    mark: &str,
 ) -> Result<Option<Found>, Error> {
     let Some(saved) = kit.journal.recall(&entry.key).await else { return Ok(None) };
     let wants_md5 = matches!(expected.in_parts_of(part_bytes).etag, ExpectedETag::Md5OfParts { .. });
@@ -91,7 +93,10 @@ pub(super) async fn find(
             reopened.ok().filter(|partial| partial.set_len(source.size_bytes).is_ok()).map(FoundPlace::File)
         }
         (SavedPlace::Upload { token, upload_id: Some(id) }, Side::Bucket(_))
-            if same && saved.part_bytes == part_bytes && source.size_bytes >= kit.sizes.multipart_threshold_bytes =>
+            if same
+                && is_marked(token, mark)
+                && saved.part_bytes == part_bytes
+                && source.size_bytes >= kit.sizes.multipart_threshold_bytes =>
         {
             let upload_id = UploadId::parse(id).ok();
             upload_id.map(|upload_id| FoundPlace::Upload { upload_id, token: token.clone() })
@@ -123,6 +128,11 @@ pub(super) async fn find(
     let has_parts = Cell::new(!parts.is_empty());
     let ledger = Ledger { journal: kit.journal.clone(), id: Some(saved.id), has_parts };
     Ok(Some(Found { ledger, part_bytes: saved.part_bytes, parts, place }))
+}
+
+/// Whether the token of an upload bears this mark, and no other.
+fn is_marked(token: &str, mark: &str) -> bool {
+    token.find('-').map_or("", |at| &token[at..]) == mark
 }
 
 /// Removes what an earlier run left and cannot be continued.

@@ -3,13 +3,13 @@
 use ropeway_io::buf::Lease;
 use ropeway_io::path::key_to_relative;
 use ropeway_s3proto::checksum::Crc64Nvme;
-use ropeway_s3proto::name::{ETag, ETagClass};
+use ropeway_s3proto::name::{ETag, ETagClass, Key};
 use ropeway_s3proto::op::ObjectMetadata;
 
-use super::side::{Content, NOT_COMPARED, Opened, write_failed};
+use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, write_failed};
 use super::verify::{ContentMd5, Expected, Proof};
 use super::{Error, Kit, Receipt, Side, Version, metadata};
-use crate::entry::Entry;
+use crate::entry::{Action, Entry};
 
 /// The content in memory, with what must travel beside it.
 struct Read {
@@ -26,11 +26,11 @@ struct Read {
 pub(super) const FILE_MODE: u32 = 0o666;
 
 /// Moves one object through one buffer.
-pub(super) async fn transfer(kit: &Kit, entry: &Entry, source: Opened) -> Result<Receipt, Error> {
+pub(super) async fn transfer(kit: &Kit, action: &Action, source: Opened) -> Result<Receipt, Error> {
     let buffer = kit.arena.lease(source.size_bytes as usize).await;
-    let read = read(kit, entry, &source, buffer).await?;
+    let read = read(kit, &action.entry, &source, buffer).await?;
     drop(source);
-    write(kit, entry, read).await
+    write(kit, action, read).await
 }
 
 async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> Result<Read, Error> {
@@ -38,7 +38,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
         (Content::File { .. }, _) => {
             let read = source.read(kit, 0..source.size_bytes, buffer, kit.target_wants_md5()).await?;
             source.check_unchanged()?;
-            let metadata = metadata::of_file(&entry.key, source.modified_ns);
+            let metadata = metadata::of_file(kit, &entry.key, source.modified_ns);
             let (crc, modified_ns) = (read.crc, source.modified_ns);
             let version = Version { modified_ns, etag: None };
             Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns, version })
@@ -50,7 +50,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             let lane = with_md5.then(|| kit.lanes.lane());
             kit.limited.bytes.take(source.size_bytes).await;
             let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
-            let (head, crc) = got.map_err(Error::source)?;
+            let (mut head, crc) = got.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
             if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
                 part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
@@ -59,16 +59,17 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             let expected = Expected::of(&head, part_bytes, etags);
             let proof = expected.check_whole(&mut content, crc, etags, &kit.lanes).await?;
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
-            let version = Version { modified_ns: head.last_modified_ns.unwrap_or(source.modified_ns), etag: head.etag };
-            let mut metadata = head.metadata;
-            metadata::forget_upload(&mut metadata);
+            let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
+            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let version = Version { modified_ns: written_ns, etag: head.etag };
             Ok(Read { content, crc, proof, metadata, modified_ns, version })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
 }
 
-async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Error> {
+async fn write(kit: &Kit, action: &Action, mut read: Read) -> Result<Receipt, Error> {
+    let entry = &action.entry;
     let content = read.content.content.clone();
     let size_bytes = content.len() as u64;
     let crc64nvme = Some(read.crc.0);
@@ -82,18 +83,45 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
         }
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
-            let metadata = &read.metadata;
-            let acknowledged = side
+            let (metadata, condition) = (&read.metadata, kit.condition(action.existing_etag()));
+            let sent = side
                 .send_proven(kit, &mut read.content, read.crc, async |client, checks| {
-                    client.put(&key, metadata, checks, content.clone()).await
+                    client.put(&key, metadata, condition, checks, content.clone()).await
                 })
-                .await?;
+                .await;
+            let acknowledged = match sent {
+                // An earlier try may have got through, and its answer been lost: then it is our own object that is in the way.
+                Err(Error::Overtaken(error)) if error.attempts > 1 => {
+                    let ours = written_by_us(kit, side, &key, &mut read).await?;
+                    ours.ok_or(Error::Overtaken(error))?
+                }
+                sent => sent?,
+            };
             kit.moved(size_bytes);
             let proof = proven(kit, read.proof, acknowledged.proof);
             let etag = acknowledged.etag.map(|etag| etag.to_string());
             Ok(Receipt { size_bytes, proof, crc64nvme, etag, version: read.version })
         }
     }
+}
+
+/// What the target has under the key, if that is the object that was to be written, content and metadata alike.
+async fn written_by_us(
+    kit: &Kit,
+    side: &BucketSide,
+    key: &Key,
+    read: &mut Read,
+) -> Result<Option<Acknowledged>, Error> {
+    let head = side.client.head(key).await.map_err(Error::target)?;
+    let (size_bytes, etags) = (read.content.content.len() as u64, kit.etags(side));
+    if head.size_bytes != size_bytes || head.metadata.user != read.metadata.user {
+        return Ok(None);
+    }
+    let compared = Expected::of(&head, None, etags).check_whole(&mut read.content, read.crc, etags, &kit.lanes).await;
+    Ok(match compared {
+        Ok(Proof::None(_)) | Err(_) => None,
+        Ok(proof) => Some(Acknowledged { etag: head.etag, proof }),
+    })
 }
 
 /// The proof of the whole way. A local side gives nothing to compare with: its bytes are taken as they are, or written by a

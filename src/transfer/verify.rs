@@ -240,6 +240,24 @@ impl Expected {
         Ok(if crc_agrees { Proof::by_checksum(etag) } else { Proof::by_etag(etag) })
     }
 
+    /// Compares what a service says of a copy that it made, with what the source's service says of the original.
+    pub(super) fn check_copy(self, answer: &Uploaded, etags: ETags<'_>) -> Result<Proof, Error> {
+        let crc_agrees = match answer.crc64nvme {
+            Some(theirs) => self.crc_agrees(theirs)?,
+            None => false,
+        };
+        let theirs = answer.etag.as_ref().filter(|_| answer.etag_is_md5).map(ETag::class);
+        let etag = match (self.etag, theirs) {
+            (ExpectedETag::Md5(ours), Some(ETagClass::Md5(theirs))) => etags.same_content(ours, theirs, crc_agrees)?,
+            (ExpectedETag::Md5OfParts { digest: ours, .. }, Some(ETagClass::Multipart { digest: theirs, .. })) => {
+                etags.same_parts(ours, theirs, crc_agrees)?
+            }
+            (ExpectedETag::Nothing(reason), _) => Compared::Not(reason),
+            (ExpectedETag::Md5(_) | ExpectedETag::Md5OfParts { .. }, _) => Compared::Not(Unproven::NoChecksum),
+        };
+        Ok(if crc_agrees { Proof::by_checksum(etag) } else { Proof::by_etag(etag) })
+    }
+
     fn crc_agrees(&self, ours: Crc64Nvme) -> Result<bool, Error> {
         if let Some(theirs) = self.crc64 {
             same_crc(ours, theirs)?;

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use super::draft;
+use super::{condition::Condition, draft};
 use crate::{
     checksum::{Crc64Nvme, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
@@ -32,6 +32,8 @@ pub struct CompleteMultipartUpload<'a> {
     pub checksum_crc64nvme: Option<Crc64Nvme>,
     /// Bytes of all parts together. It is sent only beside the CRC, to servers that know both.
     pub object_size: u64,
+    /// When the object may take the place of what is there.
+    pub condition: Condition<'a>,
 }
 
 /// A part as the service acknowledged it.
@@ -61,6 +63,7 @@ impl CompleteMultipartUpload<'_> {
         draft::about_object(head, Method::POST, address, self.key, &query);
         draft::content_length(head, self.body().len() as u64);
         head.header("content-type", "application/xml");
+        self.condition.write(head);
         if self.checksum_crc64nvme.is_some() {
             draft::checksums(head, None, self.checksum_crc64nvme);
             head.header(X_AMZ_CHECKSUM_TYPE, "FULL_OBJECT");
@@ -139,6 +142,7 @@ mod tests {
             parts: &parts,
             checksum_crc64nvme: None,
             object_size: 9,
+            condition: Condition::Always,
         };
         let body = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
             <Part><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME><ETag>&quot;x&amp;y&quot;</ETag>\
