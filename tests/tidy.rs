@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("listing", &["client", "entry", "io", "s3proto"]),
-    ("plan", &["entry", "s3proto"]),
+    ("plan", &["entry", "settings", "s3proto"]),
     ("transfer", &["client", "entry", "io", "journal", "s3proto"]),
     ("journal", &["entry", "io", "s3proto"]),
     ("client", &["io", "s3proto"]),

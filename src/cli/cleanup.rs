@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::performance::PatienceArgs;
 use super::print;
-use super::sides::{Mistake, PatienceArgs, TargetArgs, place};
+use super::sides::{Mistake, TargetArgs, place};
 use super::units::{parse_duration, show_size};
 use crate::engine::{self, Action, Leftover, Origin, StopHandle};
 use crate::entry::SideName;

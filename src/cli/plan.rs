@@ -85,6 +85,7 @@ impl Observer for Planner {
             Event::Transferred { .. }
             | Event::Retagged { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }

@@ -75,6 +75,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// For one try of a request, from its beginning to the end of its answer. None is as long as something moves.
+    pub attempt: Option<Duration>,
+    /// For a request with all its tries.
+    pub operation: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -83,6 +87,8 @@ impl Default for Timeouts {
             connect: Duration::from_millis(3_100),
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(30),
+            attempt: None,
+            operation: None,
         }
     }
 }

@@ -63,7 +63,14 @@ impl Client {
         loop {
             attempts += 1;
             let pass = self.gate.pass().await;
-            let answer = async { read(self, self.exchange(&mut make, repairs.stale).await?).await }.await;
+            let attempt = async { read(self, self.exchange(&mut make, repairs.stale).await?).await };
+            let answer = match self.time_for(started) {
+                None => attempt.await,
+                Some(limit) => match tokio::time::timeout(limit, attempt).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(self.took_too_long(limit)),
+                },
+            };
             pass.learn(Load::shown_by(answer.as_ref().err()));
             drop(pass);
             let failure = match answer {
@@ -88,6 +95,21 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// How long the next try may take, if there is a limit.
+    fn time_for(&self, started: Instant) -> Option<Duration> {
+        let attempt = self.settings.timeouts.attempt;
+        let whole = self.settings.timeouts.operation.map(|limit| limit.saturating_sub(started.elapsed()));
+        match (attempt, whole) {
+            (Some(attempt), Some(whole)) => Some(attempt.min(whole)),
+            (attempt, whole) => attempt.or(whole),
+        }
+    }
+
+    fn took_too_long(&self, limit: Duration) -> Failure {
+        let detail = format!("it was not done within {} s", limit.as_secs_f64());
+        self.connections.peer.failure_by(Cause::Silence, Phase::Body, detail)
     }
 
     /// Sends one request and waits for the head of its answer.

@@ -90,6 +90,7 @@ impl<W: Write> PlanWriter<W> {
             | Event::Transferred { .. }
             | Event::Retagged { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }

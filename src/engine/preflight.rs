@@ -68,7 +68,7 @@ fn run_retry(patience: &Patience) -> RetryPolicy {
         base: patience.initial_backoff,
         cap: Duration::from_secs(20),
         // The tries bound the waiting; this bounds tries that are slow themselves, such as parts of gigabytes.
-        elapsed_max: Duration::from_secs(1_800),
+        elapsed_max: patience.operation_timeout.unwrap_or(Duration::from_secs(1_800)),
     }
 }
 
@@ -77,7 +77,12 @@ fn timeouts(patience: &Patience) -> Timeouts {
     Timeouts {
         connect: patience.connect_timeout,
         first_byte: patience.read_timeout.unwrap_or(default.first_byte),
-        idle: patience.read_timeout.unwrap_or(default.idle),
+        idle: match patience.stalls_end_a_try {
+            true => patience.read_timeout.unwrap_or(default.idle),
+            false => patience.read_timeout.unwrap_or(default.first_byte),
+        },
+        attempt: patience.attempt_timeout,
+        operation: patience.operation_timeout,
     }
 }
 
@@ -666,6 +671,14 @@ pub(super) fn canonical_even_if_absent(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_may_stand_still_in_its_middle_for_as_long_as_before_it_if_that_is_wished() {
+        let patient = Patience { stalls_end_a_try: false, ..Patience::default() };
+        let (usual, patient) = (timeouts(&Patience::default()), timeouts(&patient));
+        assert!(usual.idle < usual.first_byte);
+        assert_eq!((patient.idle, patient.first_byte), (usual.first_byte, usual.first_byte));
+    }
 
     #[test]
     fn a_path_is_spelled_the_same_before_and_after_it_exists() {

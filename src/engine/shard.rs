@@ -20,8 +20,10 @@ use std::time::Duration;
 use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::deletes::{Recorded, Recorder, listed};
+use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
@@ -29,7 +31,7 @@ use crate::entry::{Action, Existing, Reason, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::{Deletes, Events, Task};
+use crate::settings::{Deletes, Events, Filters, Task};
 use crate::transfer::{self, Ending, Kit, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
@@ -133,6 +135,7 @@ pub(super) struct Shard {
     pub(super) id: usize,
     pub(super) kit: Rc<Kit>,
     pub(super) orders: Orders,
+    pub(super) filters: ShardFilters,
     pub(super) sides: range::Sides,
     pub(super) trust: Arc<Trust>,
     pub(super) tally: Tally,
@@ -180,6 +183,8 @@ struct Queued {
 pub(super) struct ShardSetup {
     pub(super) id: usize,
     pub(super) orders: Orders,
+    /// This shard's own: clones of a pattern share nothing that threads would have to take turns at.
+    pub(super) filters: Filters,
     pub(super) trust: Arc<Trust>,
     pub(super) published: Arc<Published>,
     pub(super) peers: Vec<Sender<Message>>,
@@ -262,7 +267,7 @@ fn pass_on_panic(ended: Result<(), JoinError>) {
 
 impl Shard {
     fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
-        let ShardSetup { id, orders, trust, published, peers, outstanding, told } = setup;
+        let ShardSetup { id, orders, filters, trust, published, peers, outstanding, told } = setup;
         let shards = peers.len();
         Shard {
             id,
@@ -271,7 +276,8 @@ impl Shard {
             sides,
             trust,
             tally: Tally::default(),
-            recorder: Recorder::new(orders.deletes),
+            recorder: Recorder::new(orders.deletes, &filters),
+            filters: ShardFilters::new(filters),
             published,
             peers,
             outstanding,
@@ -501,11 +507,12 @@ impl Shard {
         }
         match transfer::is_settled(&self.kit, action).await {
             Ok(true) => self.settled(action).await,
+            Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
                 self.planned(action).await;
                 self.recorder.would_be_copied(&action.entry);
             }
-            Ok(false) => match transfer::transfer(&self.kit, action).await {
+            Ok(false) => match self.transfer(action).await {
                 Ok(receipt) => self.transferred(action, receipt).await,
                 Err(error) => self.failed(action, error).await,
             },
@@ -542,6 +549,18 @@ impl Shard {
         self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
     }
 
+    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+        let transfer = transfer::transfer(&self.kit, action);
+        match self.orders.events.spans {
+            true => {
+                transfer
+                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
+                    .await
+            }
+            false => transfer.await,
+        }
+    }
+
     /// What was planned turned out to be done.
     async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
@@ -557,7 +576,7 @@ impl Shard {
         add(&self.tally.settled_bytes, size_bytes);
     }
 
-    async fn failed(&self, action: &Action, error: transfer::Error) {
+    pub(super) async fn failed(&self, action: &Action, error: transfer::Error) {
         if matches!(error, transfer::Error::Stopped) {
             return;
         }

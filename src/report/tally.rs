@@ -71,8 +71,10 @@ tally! {
     kept_objects,
     /// Objects that needed no copying and were given the source's tags, or in a dry run would be.
     retagged_objects,
-    /// Objects left alone because the target has them already.
+    /// Objects left alone because the target has them already, or a filter leaves them out.
     skipped_objects,
+    /// Objects left alone because a filter leaves them out; counted among those skipped, too.
+    filtered_objects,
     /// Transferred objects that were proven, by a checksum, an ETag or both.
     verified,
     /// Transferred objects proven by a checksum that the service computed too.

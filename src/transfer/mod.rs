@@ -21,6 +21,7 @@ mod large;
 mod metadata;
 mod multipart;
 pub mod part;
+mod rate;
 mod resume;
 mod side;
 mod small;
@@ -31,12 +32,13 @@ mod verify;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
-use ropeway_s3proto::op::Condition;
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
@@ -47,6 +49,7 @@ pub use copy::{sync_tags, tags_differ};
 pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
+pub use rate::Limited;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
@@ -73,6 +76,10 @@ pub struct Kit {
     pub target: Side,
     /// From the settings and the memory.
     pub sizes: Sizes,
+    /// How fast all shards together may go.
+    pub limited: Limited,
+    /// How often an object is started over when a side could not be reached.
+    pub restarts: Restarts,
     /// Parts of large objects under way here, and those that other shards may take.
     pub board: Board,
     /// Bytes that have arrived at the target, parts of unfinished objects included.
@@ -100,6 +107,15 @@ pub struct Sizes {
     pub part_bytes: u64,
     /// The size of a large buffer. A part larger than this is streamed through several.
     pub buffer_bytes: u64,
+}
+
+/// Starting objects over when no try of a request got through.
+#[derive(Debug, Clone, Copy)]
+pub struct Restarts {
+    /// How often, for each object.
+    pub max: u32,
+    /// The wait before each.
+    pub pause: Duration,
 }
 
 /// Evidence of a transfer: the object is at the target, acknowledged and compared.
@@ -196,9 +212,17 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
     if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
         return target.make_directory(directory, entry.size_bytes);
     }
-    let mut starts = 1;
+    if kit.limited.objects.is_set() {
+        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
+    }
+    let (mut starts, mut reached_in_vain) = (1, 0);
     loop {
         match start(kit, action, starts > 1).await {
+            Err(error) if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() => {
+                reached_in_vain += 1;
+                tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
+                kit.stop.unless_asked(tokio::time::sleep(kit.restarts.pause)).await?;
+            }
             Err(error) if error.restart_may_help() && starts < STARTS_MAX && !kit.stop.asked() => {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
@@ -244,6 +268,18 @@ enum Way {
     Streamed,
     /// Within the target's service.
     Copied,
+}
+
+/// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
+pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
+    match &kit.source {
+        Side::Local(_) => Ok(metadata::told_by_file(&entry.key, entry.modified_ns)),
+        Side::Bucket(side) => {
+            let key = side.key(&entry.key)?;
+            let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
+            Ok(head.metadata)
+        }
+    }
 }
 
 /// The modification time stored with the object on whichever side is a bucket.
