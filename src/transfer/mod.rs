@@ -38,8 +38,7 @@ use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
-use ropeway_s3proto::op::Condition;
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
@@ -265,7 +264,7 @@ async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, E
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
 pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::of_file(kit, &entry.key, entry.modified_ns)),
+        Side::Local(_) => Ok(metadata::told_by_file(&entry.key, entry.modified_ns)),
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
             let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;

@@ -453,7 +453,13 @@ pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>
         stream.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             Some((name, value)) => request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
-            None => return Ok(Some(request)),
+            None => {
+                // The same line asks for both, and only this header tells which.
+                if request.header("x-amz-copy-source").is_some() {
+                    request.operation = if request.operation == "UploadPart" { "UploadPartCopy" } else { "CopyObject" };
+                }
+                return Ok(Some(request));
+            }
         }
     }
 }
