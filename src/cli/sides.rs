@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::attributes::{SourceKeyArgs, TargetKeyArgs};
+use super::express::ExpressArgs;
 use super::filters::FilterArgs;
 use super::output::OutputArgs;
 use super::performance::{PatienceArgs, PerformanceArgs};
@@ -147,6 +148,9 @@ pub(super) struct SidesArgs {
 
     #[command(flatten)]
     target_key: TargetKeyArgs,
+
+    #[command(flatten)]
+    express: ExpressArgs,
 
     #[command(flatten)]
     performance: PerformanceArgs,

@@ -8,6 +8,7 @@ use super::encryption::{
     self, CustomerHeaders, check_key, check_part_key, copy_source_customer_headers, customer_headers, etag_of,
     hides_md5, state_encryption,
 };
+use super::express::{is_directory_bucket, opaque, unordered};
 use super::listing::Query;
 use super::multipart::{self, Expected, Named};
 use super::now_secs;
@@ -26,6 +27,9 @@ pub(super) struct Service {
     store: Arc<Store>,
     create_buckets: bool,
 }
+
+/// A directory bucket is put out of order as a whole; those of tests are small.
+const LISTED_AT_ONCE_MAX: usize = 1 << 30;
 
 /// The most entries of any listing page; AWS's own limit.
 const PAGE_ENTRIES_MAX: i32 = 1000;
@@ -185,7 +189,12 @@ impl Service {
 
     fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
         self.open_bucket(bucket)?;
-        let page = self.store.list(bucket, query).map_err(refuse)?;
+        let page = if is_directory_bucket(bucket) {
+            let all = Query { after: String::new(), count_max: LISTED_AT_ONCE_MAX, ..query.clone() };
+            unordered(self.store.list(bucket, &all).map_err(refuse)?, &query.after, query.count_max)
+        } else {
+            self.store.list(bucket, query).map_err(refuse)?
+        };
         let mut names = page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
         if encoding.is_none() && !names.all(|name| fits_xml(name)) {
             return Err(s3_error!(NotImplemented, "A key here has no place in XML; ask for encoding-type=url."));
@@ -202,7 +211,7 @@ impl Service {
         let number = part_number(number)?;
         let part = Part {
             number,
-            etag: etag_of(received.etag, upload.attributes.encryption.as_ref()),
+            etag: etag_in(bucket, received.etag, upload.attributes.encryption.as_ref()),
             modified_secs: now_secs(),
             checksum: received.checksum,
             body: received.body,
@@ -350,7 +359,7 @@ impl S3 for Service {
             kept: None,
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
-        let etag = etag_of(received.etag, attributes.encryption.as_ref());
+        let etag = etag_in(&input.bucket, received.etag, attributes.encryption.as_ref());
         let encryption = attributes.encryption.clone();
         let record = Record {
             etag: etag.clone(),
@@ -457,7 +466,14 @@ impl S3 for Service {
             Attributes { storage_class, encryption, ..source.record.attributes.clone() }
         };
         attributes.tags = if replace_tags { given.tags } else { source.record.attributes.tags.clone() };
-        let record = copied(&source, algorithm(input.checksum_algorithm.as_ref())?, attributes).await?;
+        let record = copied(
+            &source,
+            &input.copy_source,
+            &input.bucket,
+            algorithm(input.checksum_algorithm.as_ref())?,
+            attributes,
+        )
+        .await?;
         let mut result = CopyObjectResult {
             e_tag: Some(ETag::Strong(record.etag.clone())),
             last_modified: Some(timestamp(record.modified_secs)),
@@ -900,11 +916,25 @@ fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartU
     }
 }
 
+/// The ETag of content in this bucket, from its MD5.
+fn etag_in(bucket: &str, md5: String, encryption: Option<&super::store::Encryption>) -> String {
+    let etag = etag_of(md5, encryption);
+    if is_directory_bucket(bucket) { opaque(&etag) } else { etag }
+}
+
 /// The record of a copy. A multipart object becomes a whole one, as at AWS, so its ETag and checksum are computed anew.
-async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attributes) -> S3Result<Record> {
+async fn copied(
+    source: &Object,
+    from: &CopySource,
+    to: &str,
+    wanted: Option<Algorithm>,
+    attributes: Attributes,
+) -> S3Result<Record> {
     let kept = source.record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let algorithm = wanted.or(kept).unwrap_or(Algorithm::Crc64Nvme);
-    let known = source.record.parts.is_empty() && !hides_md5(source.record.attributes.encryption.as_ref());
+    let opaque = matches!(from, CopySource::Bucket { bucket, .. } if is_directory_bucket(bucket));
+    let hidden = opaque || hides_md5(source.record.attributes.encryption.as_ref());
+    let known = source.record.parts.is_empty() && !hidden;
     let (etag, checksum) = if known && kept == Some(algorithm) {
         (source.record.etag.clone(), source.record.checksum.clone())
     } else {
@@ -912,7 +942,7 @@ async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attribut
         (received.etag, Some(received.checksum))
     };
     Ok(Record {
-        etag: etag_of(etag, attributes.encryption.as_ref()),
+        etag: etag_in(to, etag, attributes.encryption.as_ref()),
         size_bytes: source.record.size_bytes,
         modified_secs: now_secs(),
         attributes,
