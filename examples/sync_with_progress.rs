@@ -15,8 +15,8 @@ use std::time::Duration;
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
 use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, IoChoice, JournalSettings, Limits, Patience, Place,
-    SyncSettings, Task,
+    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, Integrity, IoChoice, JournalSettings, Limits,
+    Patience, Place, SyncSettings, Task,
 };
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         task: Task::Sync,
         from_plan: None,
         dry_run: false,
-        verify_etags: true,
+        integrity: Integrity::default(),
         deletes: Deletes::default(),
         limits: Limits::default(),
         patience: Patience::default(),

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::name::ETag;
 
 /// A stretch of a listing: consecutive entries in raw byte order of their relative keys.
@@ -147,6 +148,23 @@ pub enum Reason {
     UnlessStoredTimeIs(i64),
     /// The sizes agree; whether the contents do is to be found out.
     Content,
+    /// The same, by this alone; what cannot be compared is copied.
+    UnlessSame(ContentBy),
+    /// The ETags differ.
+    ETag,
+    /// The checksums differ.
+    Checksum,
+    /// What the target has is not looked at.
+    Unconditional,
+}
+
+/// By what contents are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentBy {
+    /// Their ETags.
+    ETag,
+    /// Their checksums of this algorithm.
+    Checksum(Algorithm),
 }
 
 impl Reason {
@@ -157,6 +175,9 @@ impl Reason {
             Reason::Size => "size",
             Reason::Newer | Reason::UnlessStoredTimeIs(_) => "newer",
             Reason::Content => "content",
+            Reason::ETag | Reason::UnlessSame(ContentBy::ETag) => "etag",
+            Reason::Checksum | Reason::UnlessSame(ContentBy::Checksum(_)) => "checksum",
+            Reason::Unconditional => "unconditional",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cleanup;
 mod deletes;
+mod integrity;
 mod plan;
 mod print;
 mod screen;

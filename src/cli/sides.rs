@@ -12,6 +12,7 @@ use ropeway_io::probe::{self, IoChoice};
 use ropeway_s3proto::endpoint::Endpoint;
 use ropeway_s3proto::name::Bucket;
 
+use super::integrity::VerificationArgs;
 use super::print;
 use super::screen::{Screen, ScreenWishes};
 use super::units::parse_size;
@@ -262,9 +263,8 @@ pub(super) struct SidesArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
 
-    /// Compare no ETags with the MD5 of the content; checksums still are.
-    #[arg(long, env = "ROPEWAY_DISABLE_ETAG_VERIFY")]
-    disable_etag_verify: bool,
+    #[command(flatten)]
+    verification: VerificationArgs,
 
     #[command(flatten)]
     source_side: SourceArgs,
@@ -288,7 +288,7 @@ impl SidesArgs {
             task: Task::Sync,
             from_plan: None,
             dry_run: false,
-            verify_etags: !self.disable_etag_verify,
+            integrity: self.verification.integrity(),
             deletes: Deletes::default(),
             journal: JournalSettings::default(),
             limits: self.performance.limits(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::deletes::DeleteArgs;
+use super::integrity::{CheckArgs, ChecksumArgs};
 use super::sides::SidesArgs;
 use crate::engine::StopHandle;
 use crate::journal::state_directory;
@@ -52,6 +53,12 @@ pub(super) struct SyncArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
+    checksums: ChecksumArgs,
+
+    #[command(flatten)]
     deletes: DeleteArgs,
 }
 
@@ -61,6 +68,8 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
         settings.deletes = args.deletes.deletes();
+        args.check.apply(&mut settings.integrity);
+        args.checksums.apply(&mut settings.integrity);
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
             afresh: args.no_resume,

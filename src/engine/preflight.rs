@@ -125,7 +125,8 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
+    let lists_target = !settings.integrity.ignore_target_listing || settings.deletes.any();
+    let sides = Sides { single, lists_target: lists_target && !target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }

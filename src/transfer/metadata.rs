@@ -8,6 +8,8 @@
 
 use ropeway_s3proto::op::ObjectMetadata;
 
+use super::part::Cut;
+
 const MTIME: &str = "mtime";
 const TOKEN: &str = "ropeway-token";
 const PART_BYTES: &str = "ropeway-part-bytes";
@@ -44,10 +46,12 @@ pub(super) fn of_file(key: &str, modified_ns: i64) -> ObjectMetadata {
     }
 }
 
-/// Marks a multipart upload as ours.
-pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, part_bytes: u64) {
+/// Marks a multipart upload as ours. Its part size is stored if it has one.
+pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, cut: &Cut) {
     set(metadata, TOKEN, token.to_owned());
-    set(metadata, PART_BYTES, part_bytes.to_string());
+    if let Cut::Equal(part_bytes) = cut {
+        set(metadata, PART_BYTES, part_bytes.to_string());
+    }
 }
 
 /// Removes what belonged to the upload that made the source object.
