@@ -9,7 +9,7 @@ use super::multipart::{self, Expected, Named};
 use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
 use super::spelling::{check_tags, decode_token, fits_xml, parse_tagging, spell, without_transfer_coding};
-use super::store::{Attributes, Entry, Object, Part, Record, Store, StoreError, Upload};
+use super::store::{Attributes, Entry, Object, Part, PartRecord, Record, Store, StoreError, Upload};
 use super::view::View;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -308,6 +308,48 @@ impl S3 for Service {
         let status =
             if output.content_range.is_some() { http::StatusCode::PARTIAL_CONTENT } else { http::StatusCode::OK };
         Ok(S3Response::with_status(output, status))
+    }
+
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        let input = req.input;
+        check_version(input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key)?;
+        let record = &object.record;
+        if input.object_attributes.is_empty() {
+            return Err(s3_error!(
+                InvalidArgument,
+                "The x-amz-object-attributes header specifying the attributes is missing."
+            ));
+        }
+        let wanted = |name: &str| input.object_attributes.iter().any(|attribute| attribute.as_str() == name);
+        let checksum = record.checksum.as_ref().filter(|_| wanted(ObjectAttributes::CHECKSUM)).map(|checksum| {
+            let mut output = s3s::dto::Checksum::default();
+            state_checksum!(output, Some(checksum));
+            output
+        });
+        let object_parts = match wanted(ObjectAttributes::OBJECT_PARTS) && !record.parts.is_empty() {
+            true => Some(attributes_of_parts(record, input.max_parts, input.part_number_marker)?),
+            false => None,
+        };
+        Ok(S3Response::new(GetObjectAttributesOutput {
+            checksum,
+            e_tag: Some(ETag::Strong(record.etag.clone())).filter(|_| wanted(ObjectAttributes::ETAG)),
+            last_modified: Some(timestamp(record.modified_secs)),
+            object_parts,
+            object_size: Some(size_i64(record.size_bytes)).filter(|_| wanted(ObjectAttributes::OBJECT_SIZE)),
+            storage_class: Some(
+                record
+                    .attributes
+                    .storage_class
+                    .clone()
+                    .map_or_else(|| StorageClass::from_static(StorageClass::STANDARD), StorageClass::from),
+            )
+            .filter(|_| wanted(ObjectAttributes::STORAGE_CLASS)),
+            ..GetObjectAttributesOutput::default()
+        }))
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
@@ -711,6 +753,34 @@ fn listed_part(part: Part, with_checksum: bool) -> s3s::dto::Part {
         state_value!(output, part.checksum.algorithm, part.checksum.value);
     }
     output
+}
+
+/// One page of the parts of an object. They are counted from one without gaps once the upload is complete, whatever their
+/// numbers were.
+fn attributes_of_parts(record: &Record, max: Option<i32>, marker: Option<i32>) -> S3Result<GetObjectAttributesParts> {
+    let count_max = page_size(max)?;
+    let before = usize::try_from(marker.unwrap_or(0)).unwrap_or(0);
+    let mut rest = record.parts.iter().enumerate().skip(before);
+    let part = |(index, part): (usize, &PartRecord)| {
+        let mut output = ObjectPart {
+            part_number: Some(count_i32(index + 1)),
+            size: Some(size_i64(part.size_bytes)),
+            ..ObjectPart::default()
+        };
+        if let (Some(checksum), Some(value)) = (&record.checksum, &part.checksum) {
+            state_value!(output, checksum.algorithm, value.clone());
+        }
+        output
+    };
+    let parts: Vec<ObjectPart> = rest.by_ref().take(count_max).map(part).collect();
+    Ok(GetObjectAttributesParts {
+        is_truncated: Some(rest.next().is_some()),
+        max_parts: Some(count_i32(count_max)),
+        next_part_number_marker: parts.last().and_then(|part| part.part_number),
+        part_number_marker: Some(count_i32(before)),
+        parts: Some(parts),
+        total_parts_count: Some(count_i32(record.parts.len())),
+    })
 }
 
 fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartUpload {

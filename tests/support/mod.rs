@@ -11,6 +11,7 @@ pub mod relay;
 pub mod scripted;
 pub mod server;
 pub mod tree;
+pub mod uploads;
 
 pub use cmd::Cmd;
 pub use server::Server;
