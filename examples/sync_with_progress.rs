@@ -10,14 +10,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{
-    Bucket, BucketPlace, Deletes, DirectIo, EndpointChoice, Events, Integrity, IoChoice, JournalSettings, Limits,
-    Patience, Place, SyncSettings, Task,
-};
+use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, Identity, Place, SyncSettings};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -48,27 +44,15 @@ fn settings(source: PathBuf) -> SyncSettings {
         prefix: "copies/".to_owned(),
         endpoint: EndpointChoice::EmbeddedMemory,
         region: "us-east-1".to_owned(),
-        credentials: None,
+        identity: Identity::Unsigned,
         force_path_style: false,
         ca_bundle: None,
     };
     SyncSettings {
-        source: Place::Local(source),
-        target: Place::Bucket(target),
-        task: Task::Sync,
-        from_plan: None,
-        dry_run: false,
-        integrity: Integrity::default(),
-        deletes: Deletes::default(),
-        limits: Limits::default(),
-        patience: Patience::default(),
-        // With a directory for journals, a run that was ended early is continued by the next one.
-        journal: JournalSettings::default(),
-        io: IoChoice::Auto,
-        direct_io: DirectIo::Auto,
-        // Failures and warnings always come; ask for every copied object as well.
-        events: Events { transferred: true, skipped: false },
-        progress_interval: Duration::from_millis(200),
+        // Failures and warnings always come; ask for every copied object as well. With a directory for journals (`journal`), a
+        // run that was ended early is continued by the next one.
+        events: Events { transferred: true, ..Events::default() },
+        ..SyncSettings::between(Place::Local(source), Place::Bucket(target))
     }
 }
 
@@ -94,6 +78,7 @@ impl Observer for Narrator {
             // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
             Event::Planned { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. } => {}

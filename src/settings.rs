@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 // Whoever makes settings needs these too, and should need no second package for it.
+pub use fancy_regex::Regex;
 pub use ropeway_io::file::DirectIo;
 pub use ropeway_io::probe::IoChoice;
 pub use ropeway_s3proto::checksum::Algorithm;
 pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::sign::{Credentials, Secret};
+
+pub use crate::client::login::Identity;
 
 /// One sync, or one comparison.
 #[derive(Debug, Clone)]
@@ -26,12 +29,18 @@ pub struct SyncSettings {
     pub dry_run: bool,
     /// What proves a content, and by what one is held to have changed.
     pub integrity: Integrity,
+    /// Which objects of the source count.
+    pub filters: Filters,
     /// What is deleted at the end.
     pub deletes: Deletes,
     /// Caps on memory, cores and concurrency.
     pub limits: Limits,
+    /// How fast it may go.
+    pub rates: Rates,
     /// How long is waited, and how often tried again.
     pub patience: Patience,
+    /// The first warning about an object ends the run, as an error.
+    pub warnings_are_errors: bool,
     /// What is remembered for the next run.
     pub journal: JournalSettings,
     /// Which file backend to use.
@@ -42,6 +51,31 @@ pub struct SyncSettings {
     pub events: Events,
     /// How often progress is reported.
     pub progress_interval: Duration,
+}
+
+impl SyncSettings {
+    /// A sync that copies what is new or different, and wishes nothing else.
+    pub fn between(source: Place, target: Place) -> SyncSettings {
+        SyncSettings {
+            source,
+            target,
+            task: Task::Sync,
+            from_plan: None,
+            dry_run: false,
+            integrity: Integrity::default(),
+            filters: Filters::default(),
+            deletes: Deletes::default(),
+            limits: Limits::default(),
+            rates: Rates::default(),
+            patience: Patience::default(),
+            warnings_are_errors: false,
+            journal: JournalSettings::default(),
+            io: IoChoice::Auto,
+            direct_io: DirectIo::Auto,
+            events: Events::default(),
+            progress_interval: Duration::from_millis(200),
+        }
+    }
 }
 
 /// What is to be done about differences.
@@ -113,8 +147,8 @@ pub struct BucketPlace {
     pub endpoint: EndpointChoice,
     /// The region that signatures name; learnt from the service if wrong.
     pub region: String,
-    /// None sends unsigned requests.
-    pub credentials: Option<Credentials>,
+    /// Who signs the requests.
+    pub identity: Identity,
     /// Ask for path-style addresses where the service offers both.
     pub force_path_style: bool,
     /// A file of certificates to trust instead of the system's.
@@ -180,6 +214,15 @@ impl Default for Limits {
     }
 }
 
+/// The most that is done in a second, over all shards. None is as much as can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Objects written, copied or deleted.
+    pub objects_per_s: Option<u64>,
+    /// Bytes read from the source.
+    pub bytes_per_s: Option<u64>,
+}
+
 /// How long a service is waited for, and how often a request is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -191,6 +234,16 @@ pub struct Patience {
     pub connect_timeout: Duration,
     /// Without a byte from the service while one is due. None is what the client thinks right for each phase.
     pub read_timeout: Option<Duration>,
+    /// For one try of a request, its answer's content included.
+    pub attempt_timeout: Option<Duration>,
+    /// For a request with all its tries.
+    pub operation_timeout: Option<Duration>,
+    /// How often an object is started over when no try of a request got through.
+    pub restarts_max: u32,
+    /// Before each such start.
+    pub restart_pause: Duration,
+    /// Whether an answer that stands still in its middle is given less time than one that has not begun.
+    pub stalls_end_a_try: bool,
 }
 
 impl Default for Patience {
@@ -200,7 +253,67 @@ impl Default for Patience {
             initial_backoff: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(3_100),
             read_timeout: None,
+            attempt_timeout: None,
+            operation_timeout: None,
+            restarts_max: 5,
+            restart_pause: Duration::from_secs(1),
+            stalls_end_a_try: true,
         }
+    }
+}
+
+/// Which objects of the source count. By default, all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Filters {
+    /// Only what was modified before this time, in nanoseconds since 1970.
+    pub modified_before_ns: Option<i64>,
+    /// Only what was modified at this time or later, in nanoseconds since 1970.
+    pub modified_from_ns: Option<i64>,
+    /// Only what is smaller than this.
+    pub below_bytes: Option<u64>,
+    /// Only what has this size or more.
+    pub from_bytes: Option<u64>,
+    /// By the relative key.
+    pub key: Patterns,
+    /// By the Content-Type, for which each object that gets so far is asked.
+    pub content_type: Patterns,
+    /// By the user metadata, for which each object that gets so far is asked.
+    pub metadata: Patterns,
+    /// By the tags, for which each object that gets so far is asked.
+    pub tags: Patterns,
+    /// No symbolic link of a local source.
+    pub ignore_symlinks: bool,
+}
+
+/// What a text must hold, and what it must not.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns {
+    /// Found anywhere in the text.
+    pub include: Option<Regex>,
+    /// Found nowhere in it.
+    pub exclude: Option<Regex>,
+}
+
+impl Patterns {
+    /// Whether there is anything to be matched.
+    pub fn any(&self) -> bool {
+        self.include.is_some() || self.exclude.is_some()
+    }
+}
+
+impl Filters {
+    /// Whether something can be told from a listing alone.
+    pub fn any_listed(&self) -> bool {
+        self.modified_before_ns.is_some()
+            || self.modified_from_ns.is_some()
+            || self.below_bytes.is_some()
+            || self.from_bytes.is_some()
+            || self.key.any()
+    }
+
+    /// Whether an object has to be asked for what no listing shows.
+    pub fn any_asked(&self) -> bool {
+        self.content_type.any() || self.metadata.any() || self.tags.any()
     }
 }
 
@@ -337,4 +450,6 @@ pub struct Events {
     pub transferred: bool,
     /// Every object left alone.
     pub skipped: bool,
+    /// Each object is a span of the log.
+    pub spans: bool,
 }

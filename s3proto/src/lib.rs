@@ -16,5 +16,5 @@ pub mod name;
 pub mod op;
 pub mod retry;
 pub mod sign;
-mod text;
+pub mod text;
 pub mod xml;

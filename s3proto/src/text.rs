@@ -20,6 +20,12 @@ pub(crate) fn push_query(out: &mut String, bytes: &[u8]) {
     out.extend(percent_encode(bytes, QUERY));
 }
 
+/// A name or value of a query, and of whatever else is written like one.
+#[must_use]
+pub fn encoded(text: &str) -> std::borrow::Cow<'_, str> {
+    percent_encode(text.as_bytes(), QUERY).into()
+}
+
 /// Appends bytes as lower-case hexadecimal digits.
 pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
     for byte in bytes {

@@ -1,9 +1,16 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `sides` and `deletes` are flags that several commands share, `units` are sizes and durations.
+//! a run, `sides`, `filters` and `deletes` are flags that several commands share, `places` makes a side of them,
+//! `units` are sizes and durations.
 
 mod cleanup;
+mod completions;
+mod conflicts;
 mod deletes;
+mod filters;
 mod integrity;
+mod output;
+mod performance;
+mod places;
 mod plan;
 mod print;
 mod screen;
@@ -13,9 +20,10 @@ mod sync;
 pub mod units;
 mod verify;
 
+use std::ffi::OsString;
 use std::process;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::StopHandle;
 use crate::error::ExitCode;
@@ -35,12 +43,18 @@ enum Command {
     Verify(Box<verify::VerifyArgs>),
     Serve(serve::ServeArgs),
     Cleanup(Box<cleanup::CleanupArgs>),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the process's command line and says how it ended.
 pub fn main() -> process::ExitCode {
-    let code = match Cli::try_parse() {
-        Ok(cli) => {
+    let code = match parse(std::env::args_os()) {
+        Ok(Asked::Script(shell)) => completions::print(shell),
+        Ok(Asked::Nonsense(text)) => {
+            print::err(&format!("error: {text}"));
+            ExitCode::Usage.number()
+        }
+        Ok(Asked::Run(cli)) => {
             ropeway_io::probe::raise_open_files_limit();
             let stop = StopHandle::default();
             watch_signals(&stop);
@@ -50,6 +64,7 @@ pub fn main() -> process::ExitCode {
                 Command::Verify(args) => verify::run(&args, &stop),
                 Command::Serve(args) => serve::run(&args, &stop),
                 Command::Cleanup(args) => cleanup::run(&args, &stop),
+                Command::Completions(args) => completions::run(args),
             }
         }
         Err(error) => {
@@ -59,6 +74,35 @@ pub fn main() -> process::ExitCode {
         }
     };
     process::ExitCode::from(code)
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+enum Asked {
+    Run(Cli),
+    /// A completion script, by s3sync's flag for it.
+    Script(clap_complete::Shell),
+    /// Flags that exclude or lack each other, as this sentence says.
+    Nonsense(String),
+}
+
+/// Parses, and applies the rules between flags.
+fn parse<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Asked, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    if let Some(shell) = matches.subcommand().and_then(|(_, matches)| sync::script_asked_for(matches)) {
+        return Ok(Asked::Script(shell));
+    }
+    if let Some((_, matches)) = matches.subcommand()
+        && let Some(broken) = conflicts::broken_rule(matches)
+    {
+        return Ok(Asked::Nonsense(broken));
+    }
+    Cli::from_arg_matches(&matches).map(Asked::Run)
+}
+
+/// The whole command line.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("sync", sync::without_sides_for_a_script)
 }
 
 /// The first SIGINT or SIGTERM ends the run in order, the second at once.

@@ -89,6 +89,7 @@ impl Observer for Planner {
             Event::Planned { .. } | Event::PlannedDelete { .. } => self.writer.event(event),
             Event::Transferred { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }

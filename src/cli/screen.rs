@@ -16,21 +16,34 @@ use crate::report::{Concurrency, EndedEarly, Event, Note, Observer, Phase, Progr
 pub(super) struct ScreenWishes<'a> {
     /// 0: failures and warnings; 1: every object copied; 2: every object skipped, too.
     pub(super) verbose: u8,
-    /// Only errors.
-    pub(super) quiet: bool,
-    /// Events and the summary on stdout, as JSON.
-    pub(super) json: bool,
+    /// 0: everything that `verbose` says; 1: only errors; 2: nothing.
+    pub(super) quiet: u8,
+    /// Events and the summary as JSON.
+    pub(super) json: Option<JsonTo>,
+    /// Nothing that only a person reads.
+    pub(super) no_text: bool,
+    /// Neither progress nor the summary, for a person.
+    pub(super) no_progress: bool,
     /// A file for all events and the summary.
     pub(super) report: Option<&'a Path>,
     /// Without a terminal: seconds between progress lines; 0 for none.
     pub(super) stats: u64,
 }
 
+/// Where JSON goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JsonTo {
+    Stdout,
+    Stderr,
+}
+
 /// What the person sees of a run.
 pub(super) struct Screen {
     verbose: u8,
     quiet: bool,
-    json: bool,
+    json: Option<JsonTo>,
+    no_text: bool,
+    no_progress: bool,
     report: Option<Report>,
     bar: Option<ProgressBar>,
     stats: Option<Duration>,
@@ -53,18 +66,22 @@ const SHOWN_MAX: u64 = 1_000;
 impl Screen {
     pub(super) fn new(wishes: &ScreenWishes<'_>) -> Result<Screen, String> {
         let report = wishes.report.map(Report::create).transpose()?;
-        let lively = std::io::stderr().is_terminal() && !wishes.quiet && !wishes.json;
+        let quiet = wishes.quiet > 0;
+        let progress = !quiet && !wishes.no_progress && !wishes.no_text;
+        let lively = std::io::stderr().is_terminal() && progress && wishes.json.is_none();
         let bar = lively.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = "{spinner} {msg}  [{elapsed_precise}]";
             bar.set_style(ProgressStyle::with_template(style).expect("the template is well formed"));
             bar
         });
-        let stats = (!lively && !wishes.quiet && wishes.stats > 0).then(|| Duration::from_secs(wishes.stats));
+        let stats = (!lively && progress && wishes.stats > 0).then(|| Duration::from_secs(wishes.stats));
         Ok(Screen {
             verbose: wishes.verbose,
-            quiet: wishes.quiet,
+            quiet,
             json: wishes.json,
+            no_text: wishes.no_text,
+            no_progress: wishes.no_progress,
             report,
             bar,
             stats,
@@ -76,6 +93,9 @@ impl Screen {
 
     /// A line that stays, above the bar if there is one.
     fn line(&self, text: &str) {
+        if self.no_text {
+            return;
+        }
         let text = print::clean(text);
         match &self.bar {
             Some(bar) => bar.suspend(|| print::err(&text)),
@@ -87,6 +107,14 @@ impl Screen {
         match &self.bar {
             Some(bar) => bar.suspend(|| print::out(text)),
             None => print::out(text),
+        }
+    }
+
+    fn json(&self, line: &str) {
+        match self.json {
+            Some(JsonTo::Stdout) => print::out(line),
+            Some(JsonTo::Stderr) => print::err(line),
+            None => {}
         }
     }
 
@@ -108,8 +136,8 @@ impl Screen {
                 }
             }
         }
-        if self.json {
-            print::out(&summary_line(&summary));
+        if self.json.is_some() {
+            self.json(&summary_line(&summary));
         }
         if let Some(reason) = print::lost() {
             print::err(&format!("error: what was to be written to stdout is incomplete: {reason}"));
@@ -119,17 +147,17 @@ impl Screen {
         }
         for (shown, what) in [(self.failed_shown, "failures"), (self.warned_shown, "warnings")] {
             if let Some(more) = shown.checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
-                print::err(&format!("... and {more} more {what}; --report FILE keeps them all"));
+                self.line(&format!("... and {more} more {what}; --report FILE keeps them all"));
             }
         }
         if let Some(reason) = &summary.deletes_withheld {
-            print::err(&format!("error: {}", print::clean(reason)));
+            self.line(&format!("error: {reason}"));
         }
         if let Some(EndedEarly::Fatal { error, .. }) = &summary.ended_early {
-            print::err(&format!("error: {}", print::clean(error)));
+            self.line(&format!("error: {error}"));
         }
-        if !self.quiet {
-            print::err(&summary_text(&summary));
+        if !self.quiet && !self.no_progress {
+            self.line(&summary_text(&summary));
         }
         summary.exit_code
     }
@@ -137,21 +165,19 @@ impl Screen {
 
 impl Observer for Screen {
     fn event(&mut self, event: &Event) {
-        if self.json || self.report.is_some() {
+        if self.json.is_some() || self.report.is_some() {
             let line = serde_json::to_string(event).expect("events are plain data");
             if let Some(report) = &mut self.report {
                 report.write(&line);
             }
-            if self.json {
-                print::out(&line);
-            }
+            self.json(&line);
         }
         match event {
             // Differences are what a comparison is for, and are written the same for people and programs.
-            Event::Difference { .. } if !self.json => {
+            Event::Difference { .. } if self.json.is_none() => {
                 self.result(&serde_json::to_string(event).expect("events are plain data"));
             }
-            Event::Planned { key, size_bytes, reason, .. } if !self.json => {
+            Event::Planned { key, size_bytes, reason, .. } if self.json.is_none() => {
                 let key = print::clean(key);
                 self.result(&format!("would copy {key} ({}, {reason})", show_size(*size_bytes)));
             }
@@ -163,7 +189,10 @@ impl Observer for Screen {
                 self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
             }
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
-            Event::PlannedDelete { key, size_bytes, side, .. } if !self.json => {
+            Event::Filtered { key, filter, .. } if self.verbose > 1 => {
+                self.line(&format!("skipped {key} because of {filter}"));
+            }
+            Event::PlannedDelete { key, size_bytes, side, .. } if self.json.is_none() => {
                 let key = print::clean(key);
                 let from = if *side == "source" { "from the source, " } else { "" };
                 self.result(&format!("would delete {key} ({from}{})", show_size(*size_bytes)));
@@ -187,6 +216,7 @@ impl Observer for Screen {
             Event::Planned { .. }
             | Event::Transferred { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }
@@ -207,6 +237,9 @@ impl Observer for Screen {
 
     fn note(&mut self, level: Note, text: &str) {
         match level {
+            // In JSON it goes with the log.
+            Note::Detail if self.no_text => tracing::info!("{text}"),
+            Note::Warning if self.no_text => tracing::warn!("{text}"),
             Note::Detail if self.verbose > 0 => self.line(&format!("note: {text}")),
             Note::Warning if !self.quiet => self.line(&format!("warning: {text}")),
             Note::Detail | Note::Warning => {}

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgMatches, Args};
+use clap_complete::Shell;
 
 use super::deletes::DeleteArgs;
 use super::integrity::{CheckArgs, ChecksumArgs};
@@ -49,6 +50,14 @@ pub(super) struct SyncArgs {
     #[arg(long, env = "ROPEWAY_NO_RESUME")]
     no_resume: bool,
 
+    /// End at the first warning about an object, as at an error.
+    #[arg(long, env = "ROPEWAY_WARN_AS_ERROR")]
+    warn_as_error: bool,
+
+    /// Print a completion script for this shell, and do nothing else; as `ropeway completions`.
+    #[arg(long, value_enum, value_name = "SHELL", env = "ROPEWAY_AUTO_COMPLETE_SHELL")]
+    auto_complete_shell: Option<Shell>,
+
     #[command(flatten)]
     sides: SidesArgs,
 
@@ -62,11 +71,24 @@ pub(super) struct SyncArgs {
     deletes: DeleteArgs,
 }
 
+/// Who asks for a completion script names no sides.
+pub(super) fn without_sides_for_a_script(command: clap::Command) -> clap::Command {
+    let side = |arg: clap::Arg| arg.required(false).required_unless_present("auto_complete_shell");
+    let usage = "ropeway sync [OPTIONS] <SOURCE> <TARGET>";
+    command.mut_arg("source", side).mut_arg("target", side).override_usage(usage)
+}
+
+/// The shell whose script is asked for, if one is.
+pub(super) fn script_asked_for(matches: &ArgMatches) -> Option<Shell> {
+    matches.try_get_one("auto_complete_shell").ok().flatten().copied()
+}
+
 /// Runs the command and says how it ended.
 pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
     let settings = args.sides.settings().map(|mut settings| {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
+        settings.warnings_are_errors = args.warn_as_error;
         settings.deletes = args.deletes.deletes();
         args.check.apply(&mut settings.integrity);
         args.checksums.apply(&mut settings.integrity);

@@ -4,17 +4,20 @@
 //! but a few words about the endpoint ([`Abilities`] and [`Pace`]). `peer.rs` opens connections and says in which phase one
 //! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `pace.rs` says how many requests may be under way;
 //! `send.rs` signs, sends, classifies and retries, in one loop for every operation; `operations.rs` is the list of those,
-//! `deletes.rs` of those that delete. Redirects are never followed here: a header that carries a signature or a session
+//! `deletes.rs` of those that delete. `login.rs` says whose keys sign (`profiles.rs` reads the files), and `keyring.rs` gets
+//! those that have to be asked for and renews them. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
 mod body;
 mod deletes;
 mod error;
+pub mod keyring;
 pub mod login;
 mod operations;
 mod pace;
 mod peer;
 mod pool;
+pub mod profiles;
 mod send;
 mod tls;
 mod wire;
@@ -35,6 +38,7 @@ pub use operations::{Checks, CompletedPart, ObjectHead, ObjectParts, Uploaded};
 pub use pace::{Pace, PaceNow};
 pub use tls::{TlsError, TlsSettings};
 
+use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
 
@@ -43,8 +47,8 @@ use pool::Connections;
 pub struct ClientSettings {
     /// Where requests go: one bucket at one endpoint.
     pub address: Address,
-    /// None sends requests unsigned.
-    pub credentials: Option<Credentials>,
+    /// What signs the requests.
+    pub keys: Keys,
     /// The region that signatures name.
     pub region: String,
     /// For https.
@@ -68,6 +72,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// For one try of a request, from its beginning to the end of its answer. None is as long as something moves.
+    pub attempt: Option<Duration>,
+    /// For a request with all its tries.
+    pub operation: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -76,6 +84,8 @@ impl Default for Timeouts {
             connect: Duration::from_millis(3_100),
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(30),
+            attempt: None,
+            operation: None,
         }
     }
 }
@@ -163,6 +173,27 @@ impl Abilities {
     }
 }
 
+/// Which of the keys that are renewed this client signs with.
+struct Held {
+    number: Cell<u64>,
+    /// From this second on, newer ones are looked for. Keys that are not renewed are never due.
+    due_at_s: Cell<i64>,
+}
+
+impl Held {
+    fn take(keys: &Keys) -> (Option<Credentials>, Held) {
+        let (credentials, number, due_at_s) = match keys {
+            Keys::None => (None, 0, i64::MAX),
+            Keys::Fixed(credentials) => (Some(credentials.clone()), 0, i64::MAX),
+            Keys::Renewed(keyring) => {
+                let latest = keyring.latest();
+                (Some(latest.credentials.clone()), latest.number, latest.due_at_s)
+            }
+        };
+        (credentials, Held { number: Cell::new(number), due_at_s: Cell::new(due_at_s) })
+    }
+}
+
 /// One shard's access to one bucket.
 pub struct Client {
     settings: ClientSettings,
@@ -171,6 +202,7 @@ pub struct Client {
     /// Heads that were sent: the memory for the next ones.
     spare_heads: RefCell<Vec<HeadText>>,
     gate: Gate,
+    held: Held,
     /// Seconds to add to our clock to get the service's, learnt from a refusal.
     clock_offset_s: Cell<i64>,
     /// Requests sent, every try counted.
@@ -182,8 +214,10 @@ pub struct Client {
 impl Client {
     /// A client with no connection yet; the first request opens one.
     pub fn new(settings: ClientSettings) -> Client {
+        let (credentials, held) = Held::take(&settings.keys);
         Client {
-            signer: RefCell::new(Signer::new(settings.credentials.clone(), settings.region.clone())),
+            signer: RefCell::new(Signer::new(credentials, settings.region.clone())),
+            held,
             connections: Connections::new(&settings),
             spare_heads: RefCell::default(),
             gate: Gate::new(settings.pace.clone()),

@@ -17,10 +17,11 @@ use super::record::Record;
 use super::run::StopHandle;
 use crate::entry::{Entry, EntryRef, Existing, SideName};
 use crate::error::ExitCode;
+use crate::plan::filter;
 use crate::report::{Counts, Event, Listed, Note, Observer, Phase, Progress};
-use crate::settings::{Copied, Deletes, DeletesMax, Extras};
+use crate::settings::{Copied, Deletes, DeletesMax, Extras, Filters};
 use crate::transfer::delete::{BATCH_MAX, Eraser, Fate, LookUp};
-use crate::transfer::{Proof, Receipt, Side, Unproven};
+use crate::transfer::{Limited, Proof, Receipt, Side, Unproven};
 
 /// Batches under way at the same time: enough that the service is never idle, few enough that little is in doubt when
 /// the run is stopped.
@@ -29,6 +30,8 @@ const BATCHES_MAX: usize = 4;
 /// What one shard writes down for the last phase.
 pub(super) struct Recorder {
     rules: Deletes,
+    /// What of the target's own is kept for its name.
+    kept: Option<Filters>,
     lists: RefCell<Recorded>,
 }
 
@@ -54,8 +57,12 @@ pub(super) enum Doubt {
 }
 
 impl Recorder {
-    pub(super) fn new(rules: Deletes) -> Recorder {
-        Recorder { rules, lists: RefCell::default() }
+    pub(super) fn new(rules: Deletes, filters: &Filters) -> Recorder {
+        let kept = match rules.extras {
+            Extras::Delete => filters.key.exclude.is_some().then(|| filters.clone()),
+            Extras::Keep | Extras::DeleteExcluded => None,
+        };
+        Recorder { rules, kept, lists: RefCell::default() }
     }
 
     /// A side lists this key, which is hardly the one it stores.
@@ -72,10 +79,14 @@ impl Recorder {
     pub(super) fn extra(&self, source: &Side, entry: EntryRef<'_>) {
         match self.rules.extras {
             Extras::Keep => return,
-            // Nothing is excluded by a filter here: what is, never reaches the merge.
             Extras::Delete | Extras::DeleteExcluded => {}
         }
         let Ok(key) = std::str::from_utf8(entry.key) else { return self.lossy(SideName::Target, entry.key) };
+        match self.kept.as_ref().map(|filters| filter::shields_extra(filters, entry.key)) {
+            Some(Ok(true)) => return,
+            Some(Err(undecided)) => return self.doubt(Doubt::Incomplete(format!("`{key}`: {undecided}"))),
+            Some(Ok(false)) | None => {}
+        }
         // A directory also has what it does not list: pipes, sockets, links that lead nowhere.
         if let Side::Local(side) = source {
             match side.holds(key) {
@@ -258,6 +269,7 @@ pub(super) struct LastPhase {
     pub(super) planned: bool,
     pub(super) progress_interval: Duration,
     pub(super) paces: Paces,
+    pub(super) limited: Limited,
 }
 
 /// How the phase ended.
@@ -383,6 +395,7 @@ impl LastPhase {
     }
 
     async fn batch(&self, eraser: &Eraser, side: SideName, batch: Vec<Entry>) -> (SideName, Vec<(Entry, Fate)>) {
+        self.limited.objects.take(batch.len() as u64).await;
         let fates = match side {
             SideName::Target => {
                 let look_up = match self.started.elapsed() < self.rules.look_up_after {

@@ -1,11 +1,12 @@
 //! The run: `run` is the whole of it, readable in one sitting; `shard` is one core's loop; `range` is the story of a key
-//! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit; `deletes` is the
-//! last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for
+//! range, `live` how it is shared while it is told, `trust` what it may rely on; `budget` is every limit; `filters`
+//! is what does not count; `deletes` is the last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for
 //! later; `job` is what is remembered from run to run; `cleanup` looks for what runs have left.
 
 mod budget;
 mod cleanup;
 mod deletes;
+mod filters;
 mod job;
 mod live;
 mod plan_file;

@@ -89,6 +89,7 @@ impl<W: Write> PlanWriter<W> {
             Event::PlannedDelete { .. }
             | Event::Transferred { .. }
             | Event::Skipped { .. }
+            | Event::Filtered { .. }
             | Event::Deleted { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }

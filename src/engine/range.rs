@@ -5,9 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ropeway_io::path::Follow;
+
 use super::live::{Live, Piece};
 use super::shard::{Shard, Token, Told};
-use super::{plan_file, verify};
+use super::{filters, plan_file, verify};
 use crate::entry::{Action, Entry, EntryRef, Existing, KeyRange, Page, Reason, SideName};
 use crate::listing::{self, Listing, Problem, Trail};
 use crate::plan::compare::{Verdict, compare};
@@ -124,7 +126,10 @@ impl<'a> Walk<'a> {
             live.keep_whole();
         }
         let open = |name, range: &KeyRange, seen: Trail| match shard.side(name) {
-            Side::Local(side) => Listing::local(name, &side.root, range),
+            Side::Local(side) => {
+                let links = if name == SideName::Source { shard.filters.links() } else { Follow::Never };
+                Listing::local(links, &side.root, range)
+            }
             Side::Bucket(side) if as_it_comes[name as usize] => {
                 Ok(Listing::bucket(side.client.clone(), side.prefix.clone(), range))
             }
@@ -341,7 +346,9 @@ async fn extra(shard: &Shard, entry: EntryRef<'_>) {
     // Beside a single object, the little that was listed is not looked for at the source.
     if shard.sides.single.is_none() {
         shard.recorder.extra(&shard.kit.source, entry);
-        if let Task::Verify(_) = shard.orders.task {
+        if let Task::Verify(_) = shard.orders.task
+            && shard.filters.takes_key(entry.key)
+        {
             verify::extra(shard, entry).await;
         }
     }
@@ -350,6 +357,9 @@ async fn extra(shard: &Shard, entry: EntryRef<'_>) {
 /// Compares one key of the source and queues what follows.
 async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, target: Option<EntryRef<'_>>) {
     if shard.sides.own_state.as_ref().is_some_and(|own| source.key.starts_with(own)) {
+        return;
+    }
+    if filters::leave_out_listed(shard, source).await {
         return;
     }
     if let Task::Verify(depth) = shard.orders.task {

@@ -29,7 +29,7 @@ use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
 use crate::settings::{self, Check, Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
-use crate::transfer::{Board, Ending, Integrity, Kit, Resume, Sizes, Stop};
+use crate::transfer::{Board, Ending, Integrity, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
 /// Why a run did not take place.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +132,9 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
         if remembered.resume == Resume::Afresh {
             remembered.sweep(&ready.open_target(remembered.run_tag())?, observer).await;
         }
-        let last_phase = last_phase(settings, &ready, started)?;
-        let shards = Shards::start(settings, &ready, budget, backend, &remembered)?;
+        let limited = Limited::new(settings.rates.objects_per_s, settings.rates.bytes_per_s);
+        let last_phase = last_phase(settings, &ready, started, &limited)?;
+        let shards = Shards::start(settings, &ready, budget, backend, &remembered, &limited)?;
         let mut control = Control {
             settings,
             started,
@@ -156,7 +157,12 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
 }
 
 /// Prepares for what is to be deleted, if anything may be.
-fn last_phase(settings: &SyncSettings, ready: &Ready, started: Instant) -> Result<Option<LastPhase>, Error> {
+fn last_phase(
+    settings: &SyncSettings,
+    ready: &Ready,
+    started: Instant,
+    limited: &Limited,
+) -> Result<Option<LastPhase>, Error> {
     if !settings.deletes.any() {
         return Ok(None);
     }
@@ -166,8 +172,8 @@ fn last_phase(settings: &SyncSettings, ready: &Ready, started: Instant) -> Resul
     let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
     let (rules, progress_interval) = (settings.deletes, settings.progress_interval);
     let planned = settings.from_plan.is_some();
-    let paces = ready.paces.clone();
-    Ok(Some(LastPhase { rules, eraser, started, planned, progress_interval, paces }))
+    let (paces, limited) = (ready.paces.clone(), limited.clone());
+    Ok(Some(LastPhase { rules, eraser, started, planned, progress_interval, paces, limited }))
 }
 
 /// What a shard leaves behind.
@@ -190,6 +196,7 @@ impl Shards {
         budget: Budget,
         backend: Backend,
         remembered: &Remembered,
+        limited: &Limited,
     ) -> Result<Shards, Error> {
         let outstanding: Arc<Outstanding> = Arc::default();
         let (told_sender, told) = mpsc::channel(TOLD_WAITING);
@@ -231,13 +238,14 @@ impl Shards {
             let setup = ShardSetup {
                 id,
                 orders,
+                filters: settings.filters.clone(),
                 trust: trust.clone(),
                 published: published[id].clone(),
                 peers: mailboxes.clone(),
                 outstanding: outstanding.clone(),
                 told: told_sender.clone(),
             };
-            let make = ShardMaker { settings, ready, budget, backend, remembered };
+            let make = ShardMaker { settings, ready, budget, backend, remembered, limited };
             let core = cores.get(id % cores.len().max(1)).copied();
             let thread = cores::spawn_pinned(core, format!("shard-{id}"), make.thread(setup, mailbox));
             threads.push(thread.map_err(|error| Error::Machine(format!("a thread cannot start: {error}")))?);
@@ -267,6 +275,7 @@ struct ShardMaker<'a> {
     budget: Budget,
     backend: Backend,
     remembered: &'a Remembered,
+    limited: &'a Limited,
 }
 
 impl ShardMaker<'_> {
@@ -277,6 +286,9 @@ impl ShardMaker<'_> {
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
         let integrity = integrity(&self.settings.integrity);
+        let limited = self.limited.clone();
+        let patience = self.settings.patience;
+        let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
         let sizes = Sizes {
             multipart_threshold_bytes: self.settings.limits.multipart_threshold_bytes,
             part_bytes: self.settings.limits.part_bytes,
@@ -300,6 +312,8 @@ impl ShardMaker<'_> {
                     source: source.open()?,
                     target: target.open()?,
                     sizes,
+                    limited,
+                    restarts,
                     board: Board::new(budget.parts),
                     moved_bytes: Default::default(),
                     journal,
@@ -406,7 +420,10 @@ impl Control<'_> {
 
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Events(events) => events.iter().for_each(|event| self.observer.event(event)),
+            Told::Events(events) => events.iter().for_each(|event| {
+                self.observer.event(event);
+                self.heed_warning(event);
+            }),
             // The first one says it; the others say the same.
             Told::Fatal { text, code, objects } => {
                 if self.fatal.is_none() {
@@ -425,6 +442,16 @@ impl Control<'_> {
                 let key = String::new();
                 self.observer.event(&Event::Failed { key, error });
             }
+        }
+    }
+
+    /// Ends the run at the first warning, if that is wished.
+    fn heed_warning(&mut self, event: &Event) {
+        if let Event::Warned { key, reason } = event
+            && self.settings.warnings_are_errors
+        {
+            let text = || format!("`{key}`: {reason} (a warning, which --warn-as-error makes an error)");
+            self.fatal.get_or_insert_with(|| (text(), ExitCode::SomeFailed));
         }
     }
 
@@ -506,7 +533,10 @@ impl Control<'_> {
             None if deleted.withheld.as_ref().is_some_and(|withheld| withheld.is_refusal()) => {
                 ExitCode::Unsafe.number()
             }
-            None if counts.warnings + counts.unverifiable_objects > 0 => ExitCode::Warnings.number(),
+            None if counts.warnings + counts.unverifiable_objects > 0 => match self.settings.warnings_are_errors {
+                true => ExitCode::SomeFailed.number(),
+                false => ExitCode::Warnings.number(),
+            },
             None => ExitCode::Done.number(),
         };
         let elapsed_ms = self.started.elapsed().as_millis() as u64;

@@ -20,8 +20,10 @@ use std::time::Duration;
 use ropeway_io::cores::{Receiver, Refused, Sender};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::deletes::{Recorded, Recorder, listed};
+use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
@@ -29,7 +31,7 @@ use crate::entry::{Action, EntryRef, Existing, Reason, SideName};
 use crate::plan::compare::{Direction, Rule, Verdict, compare};
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::{Deletes, Events, Task};
+use crate::settings::{Deletes, Events, Filters, Task};
 use crate::transfer::{self, Ending, Kit, Lacks, PartsJob, PartsReturned, Proof, Receipt, Settled, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
@@ -134,6 +136,7 @@ pub(super) struct Shard {
     pub(super) id: usize,
     pub(super) kit: Rc<Kit>,
     pub(super) orders: Orders,
+    pub(super) filters: ShardFilters,
     pub(super) sides: range::Sides,
     pub(super) trust: Arc<Trust>,
     pub(super) tally: Tally,
@@ -181,6 +184,8 @@ struct Queued {
 pub(super) struct ShardSetup {
     pub(super) id: usize,
     pub(super) orders: Orders,
+    /// This shard's own: clones of a pattern share nothing that threads would have to take turns at.
+    pub(super) filters: Filters,
     pub(super) trust: Arc<Trust>,
     pub(super) published: Arc<Published>,
     pub(super) peers: Vec<Sender<Message>>,
@@ -263,7 +268,7 @@ fn pass_on_panic(ended: Result<(), JoinError>) {
 
 impl Shard {
     fn new(setup: ShardSetup, kit: Kit, sides: range::Sides) -> Shard {
-        let ShardSetup { id, orders, trust, published, peers, outstanding, told } = setup;
+        let ShardSetup { id, orders, filters, trust, published, peers, outstanding, told } = setup;
         let shards = peers.len();
         Shard {
             id,
@@ -272,7 +277,8 @@ impl Shard {
             sides,
             trust,
             tally: Tally::default(),
-            recorder: Recorder::new(orders.deletes),
+            recorder: Recorder::new(orders.deletes, &filters),
+            filters: ShardFilters::new(filters),
             published,
             peers,
             outstanding,
@@ -519,6 +525,7 @@ impl Shard {
         };
         match settled {
             Ok(true) => self.settled(action).await,
+            Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
                 let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
                 let source = listed(&Existing::from(&action.entry));
@@ -526,7 +533,7 @@ impl Shard {
                 self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
                 self.recorder.would_be_copied(&action.entry);
             }
-            Ok(false) => match transfer::transfer(&self.kit, action).await {
+            Ok(false) => match self.transfer(action).await {
                 Ok(receipt) => self.transferred(action, receipt).await,
                 Err(error) => self.failed(action, error).await,
             },
@@ -562,6 +569,18 @@ impl Shard {
         Ok(Some(Action { entry: entry.clone(), reason, existing }))
     }
 
+    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+        let transfer = transfer::transfer(&self.kit, action);
+        match self.orders.events.spans {
+            true => {
+                transfer
+                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
+                    .await
+            }
+            false => transfer.await,
+        }
+    }
+
     /// What was planned turned out to be done.
     async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
@@ -573,7 +592,7 @@ impl Shard {
         }
     }
 
-    async fn failed(&self, action: &Action, error: transfer::Error) {
+    pub(super) async fn failed(&self, action: &Action, error: transfer::Error) {
         if matches!(error, transfer::Error::Stopped) {
             return;
         }

@@ -1,10 +1,10 @@
 //! A directory as a listing. The walk itself is `ropeway_io::dir`'s.
 
 use ropeway_io::dir::{Walk, WalkOptions, WalkPage, WalkProblem};
-use ropeway_io::path::Root;
+use ropeway_io::path::{Follow, Root};
 
 use super::Problem;
-use crate::entry::{KeyRange, Page, Row, SideName};
+use crate::entry::{KeyRange, Page, Row};
 
 /// Entries examined at a time, before other tasks of the core get their turn.
 const PAGE_ENTRIES: usize = 1_000;
@@ -16,8 +16,8 @@ pub struct LocalListing {
 }
 
 impl LocalListing {
-    pub(super) fn new(side: SideName, root: &Root, range: &KeyRange) -> std::io::Result<LocalListing> {
-        let mut walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: side == SideName::Source })?;
+    pub(super) fn new(links: Follow, root: &Root, range: &KeyRange) -> std::io::Result<LocalListing> {
+        let mut walk = Walk::new(root, range.after.as_deref(), WalkOptions { follow_links: links == Follow::Links })?;
         if let Some(through) = &range.through {
             walk.end_at(through);
         }

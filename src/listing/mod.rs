@@ -9,10 +9,10 @@ pub mod split;
 
 use std::rc::Rc;
 
-use ropeway_io::path::Root;
+use ropeway_io::path::{Follow, Root};
 
 use crate::client::{self, Client};
-use crate::entry::{KeyRange, Page, SideName};
+use crate::entry::{KeyRange, Page};
 
 pub use bucket::BucketListing;
 pub use local::LocalListing;
@@ -67,9 +67,9 @@ impl From<client::Error> for Error {
 }
 
 impl Listing {
-    /// The listing of a directory. Links are followed in a source, and nowhere else.
-    pub fn local(side: SideName, root: &Root, range: &KeyRange) -> Result<Listing, Error> {
-        Ok(Listing::Local(LocalListing::new(side, root, range)?))
+    /// The listing of a directory. Links that are not followed are not listed either.
+    pub fn local(links: Follow, root: &Root, range: &KeyRange) -> Result<Listing, Error> {
+        Ok(Listing::Local(LocalListing::new(links, root, range)?))
     }
 
     /// The listing of a prefix.

@@ -47,6 +47,15 @@ pub enum Event {
         /// Bytes of content.
         size_bytes: u64,
     },
+    /// A filter leaves it out.
+    Filtered {
+        /// Relative key.
+        key: String,
+        /// Bytes of content.
+        size_bytes: u64,
+        /// The filter's flag.
+        filter: &'static str,
+    },
     /// A dry run would delete it.
     PlannedDelete {
         /// Relative key.

@@ -69,8 +69,10 @@ tally! {
     resumed_bytes,
     /// Unfinished objects that were kept for the next run to continue.
     kept_objects,
-    /// Objects left alone because the target has them already.
+    /// Objects left alone because the target has them already, or a filter leaves them out.
     skipped_objects,
+    /// Objects left alone because a filter leaves them out; counted among those skipped, too.
+    filtered_objects,
     /// Transferred objects that were proven, by a checksum, an ETag or both.
     verified,
     /// Transferred objects proven by a checksum that the service computed too.

@@ -104,6 +104,12 @@ impl Error {
         }
     }
 
+    /// Whether a service could not be reached, or fell silent, in all tries of a request.
+    pub(super) fn is_unreachable(&self) -> bool {
+        let Error::Client(_, error) = self else { return false };
+        error.class() == Class::Retry && matches!(error.failure, client::Failure::Transport { .. })
+    }
+
     /// What it comes to when starting over did not help: an object that is replaced each time is a source that changes.
     pub(super) fn after_restarts(self) -> Error {
         match self {

@@ -19,6 +19,7 @@ mod metadata;
 mod multipart;
 pub mod part;
 mod parts_of;
+mod rate;
 mod resume;
 mod side;
 mod small;
@@ -30,6 +31,7 @@ mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
@@ -37,6 +39,7 @@ use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
+use ropeway_s3proto::op::ObjectMetadata;
 
 use crate::entry::{Action, ContentBy, Entry, Existing, Reason, SideName};
 use crate::journal::Journal;
@@ -47,6 +50,7 @@ pub use board::{Board, PartsJob, PartsReturned};
 pub use error::Error;
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
+pub use rate::Limited;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
@@ -71,6 +75,10 @@ pub struct Kit {
     pub target: Side,
     /// From the settings and the memory.
     pub sizes: Sizes,
+    /// How fast all shards together may go.
+    pub limited: Limited,
+    /// How often an object is started over when a side could not be reached.
+    pub restarts: Restarts,
     /// Parts of large objects under way here, and those that other shards may take.
     pub board: Board,
     /// Bytes that have arrived at the target, parts of unfinished objects included.
@@ -98,6 +106,15 @@ pub struct Sizes {
     pub part_bytes: u64,
     /// The size of a large buffer. A part larger than this is streamed through several.
     pub buffer_bytes: u64,
+}
+
+/// Starting objects over when no try of a request got through.
+#[derive(Debug, Clone, Copy)]
+pub struct Restarts {
+    /// How often, for each object.
+    pub max: u32,
+    /// The wait before each.
+    pub pause: Duration,
 }
 
 /// Evidence of a transfer: the object is at the target, acknowledged and compared.
@@ -253,30 +270,44 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
     if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
         return target.make_directory(directory, entry.size_bytes);
     }
-    let mut starts = 1;
+    if kit.limited.objects.is_set() {
+        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
+    }
+    let (mut starts, mut reached_in_vain) = (1, 0);
     let mut spoilt = None;
-    loop {
-        match start(kit, entry, starts > 1).await {
-            Err(error) if error.restart_may_help() && starts < STARTS_MAX && !kit.stop.asked() => {
+    let error = loop {
+        let error = match start(kit, entry, starts > 1).await {
+            Ok(receipt) => return Ok(receipt),
+            Err(error) => error,
+        };
+        if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() {
+            reached_in_vain += 1;
+            tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
+            if let Err(stopped) = kit.stop.unless_asked(tokio::time::sleep(kit.restarts.pause)).await {
+                break stopped;
+            }
+            continue;
+        }
+        let over = !error.restart_may_help() || starts == STARTS_MAX || kit.stop.asked();
+        match error {
+            Error::Spoilt { how, etag, .. } if over => return Err(undo::take_back(kit, action, how, etag).await),
+            error if over => break error.after_restarts(),
+            error => {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
                 if let Error::Spoilt { how, etag, .. } = error {
                     spoilt = Some((how, etag));
                 }
             }
-            Ok(receipt) => return Ok(receipt),
-            Err(Error::Spoilt { how, etag, .. }) => return Err(undo::take_back(kit, action, how, etag).await),
-            Err(error) => {
-                return Err(match spoilt {
-                    None => error.after_restarts(),
-                    Some((how, etag)) => {
-                        let how = format!("{how}; sending it again failed: {error}");
-                        undo::take_back(kit, action, how, etag).await
-                    }
-                });
-            }
         }
-    }
+    };
+    Err(match spoilt {
+        None => error,
+        Some((how, etag)) => {
+            let how = format!("{how}; sending it again failed: {error}");
+            undo::take_back(kit, action, how, etag).await
+        }
+    })
 }
 
 /// Looks at the source as it is now and chooses the way.
@@ -295,6 +326,18 @@ async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Err
 fn keeps_parts(kit: &Kit, source: &side::Opened) -> bool {
     let in_parts = || matches!(source.etag().map(ETag::class), Some(ETagClass::Multipart { .. }));
     kit.integrity.keep_parts && matches!(kit.target, Side::Bucket(_)) && in_parts()
+}
+
+/// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
+pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
+    match &kit.source {
+        Side::Local(_) => Ok(metadata::of_file(&entry.key, entry.modified_ns)),
+        Side::Bucket(side) => {
+            let key = side.key(&entry.key)?;
+            let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
+            Ok(head.metadata)
+        }
+    }
 }
 
 /// The modification time stored with the object on whichever side is a bucket.

@@ -118,7 +118,11 @@ async fn reconcile(
 ) -> Result<Uploaded, Error> {
     let lost = match &error.failure {
         Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
-        Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => true,
+        Failure::Transport { .. }
+        | Failure::Protocol(_)
+        | Failure::Changed(_)
+        | Failure::Request(_)
+        | Failure::Keys(_) => true,
     };
     if !lost {
         return Err(Error::target(error));

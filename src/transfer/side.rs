@@ -251,6 +251,7 @@ impl Opened {
         md5: bool,
     ) -> Result<ReadStretch, Error> {
         let wanted = (range.end - range.start) as usize;
+        kit.limited.bytes.take(wanted as u64).await;
         let lane = md5.then(|| kit.lanes.lane());
         match (&self.content, &kit.source) {
             (Content::File { file, .. }, _) => {

@@ -49,6 +49,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             let plain = matches!(etag.as_ref().map(ETag::class), Some(ETagClass::Md5(_)));
             let with_md5 = plain && etags.want_md5() || kit.target_wants_md5();
             let lane = with_md5.then(|| kit.lanes.lane());
+            kit.limited.bytes.take(source.size_bytes).await;
             let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
             let (head, crc) = got.map_err(Error::source)?;
             let parts = match sure || head.needs_parts() && kit.integrity.etags {

@@ -56,6 +56,15 @@ impl Stop {
         }
     }
 
+    /// Waits for `pause` before something new is begun, or gives [`Error::Stopped`] if nothing new is to begin.
+    pub(super) async fn unless_asked(&self, pause: impl Future<Output = ()>) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = pause => Ok(()),
+            () = self.reached(Ending::Draining) => Err(Error::Stopped),
+        }
+    }
+
     /// `work`, or [`Error::Stopped`] if patience ends first.
     pub async fn or_abandon<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::select! {

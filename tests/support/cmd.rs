@@ -26,6 +26,8 @@ impl Cmd {
         command.current_dir(directory).args(arguments).env_clear().env("HOME", directory).stdin(Stdio::null());
         // Not among the files that a test compares.
         command.env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        // Services that fail for good are played often, and starting over has tests of its own.
+        command.env("ROPEWAY_FORCE_RETRY_COUNT", "0");
         if let Ok(io) = std::env::var("ROPEWAY_TEST_IO") {
             command.env("ROPEWAY_IO", io);
         }
@@ -55,6 +57,15 @@ impl Cmd {
     /// The target is on `server`.
     pub fn to(self, server: &Server) -> Cmd {
         self.at(SideName::Target, server)
+    }
+
+    /// Whichever of the two is in a bucket is on `server`.
+    pub fn between(self, server: &Server, source: &str, target: &str) -> Cmd {
+        let sides = [(SideName::Source, source), (SideName::Target, target)];
+        sides
+            .into_iter()
+            .filter(|(_, place)| place.starts_with("s3://"))
+            .fold(self, |run, (side, _)| run.at(side, server))
     }
 
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Cmd {

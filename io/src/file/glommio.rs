@@ -72,9 +72,12 @@ pub(super) async fn read(
         (Access::Direct, Ok(requests)) => requests,
     };
     let (answer, answered) = oneshot::channel();
-    let request = Request { file: file.clone(), at, range, job: Job::Read(buf, answer) };
+    let request = Request { file: file.clone(), at, range: range.clone(), job: Job::Read(buf, answer) };
     requests.send(request).await.expect(ANSWERS);
-    answered.await.expect(ANSWERS)
+    match answered.await.expect(ANSWERS) {
+        (Err(error), buf) if was_polled_in_vain(&error) => pool::read(file, buf, range, at).await,
+        answer => answer,
+    }
 }
 
 pub(super) async fn write(
@@ -90,9 +93,19 @@ pub(super) async fn write(
         (Access::Direct, Ok(requests)) => requests,
     };
     let (answer, answered) = oneshot::channel();
-    let request = Request { file: file.clone(), at, range, job: Job::Write(out, answer) };
+    let request = Request { file: file.clone(), at, range: range.clone(), job: Job::Write(out, answer) };
     requests.send(request).await.expect(ANSWERS);
-    answered.await.expect(ANSWERS)
+    match answered.await.expect(ANSWERS) {
+        (Err(error), out) if was_polled_in_vain(&error) => pool::write(file, out, range, at).await,
+        answer => answer,
+    }
+}
+
+/// glommio finds out once for each device whether it can be polled, by reading the first file that it opens there. A file
+/// that has nothing on the device yet, as a new download has, is read without asking it; then glommio polls a device that
+/// cannot be polled, and gets this answer. The same operation goes past the page cache without polling as well.
+fn was_polled_in_vain(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
 }
 
 /// Starts an executor and ends it again.
