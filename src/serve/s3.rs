@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub(super) struct Service {
     store: Arc<Store>,
     create_buckets: bool,
+    checksums_unasked: bool,
 }
 
 /// The most entries of any listing page; AWS's own limit.
@@ -116,9 +117,9 @@ macro_rules! describe {
 }
 
 impl Service {
-    /// With `create_buckets`, a bucket exists from its first use on.
-    pub(super) fn new(store: Arc<Store>, create_buckets: bool) -> Self {
-        Self { store, create_buckets }
+    /// With `create_buckets`, a bucket exists from its first use on; with `checksums_unasked`, every object has a checksum.
+    pub(super) fn new(store: Arc<Store>, create_buckets: bool, checksums_unasked: bool) -> Self {
+        Self { store, create_buckets, checksums_unasked }
     }
 
     /// Makes sure that a bucket about to be written or listed exists.
@@ -246,18 +247,19 @@ impl S3 for Service {
             kept: None,
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
+        let checksum = Some(received.checksum.clone()).filter(|_| received.stated.is_some() || self.checksums_unasked);
         let record = Record {
             etag: received.etag.clone(),
             size_bytes: received.body.size_bytes(),
             modified_secs: now_secs(),
             attributes,
-            checksum: Some(received.checksum.clone()),
+            checksum: checksum.clone(),
             parts: Vec::new(),
         };
         let object = Object { record, body: received.body };
         self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
         let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(received.etag)), ..PutObjectOutput::default() };
-        state_checksum!(output, Some(&received.checksum));
+        state_checksum!(output, checksum.as_ref());
         Ok(S3Response::new(output))
     }
 
@@ -587,7 +589,10 @@ impl S3 for Service {
             coverage: coverage(input.checksum_type.as_ref())?,
             checksums: claimed!(input),
         };
-        let object = multipart::assemble(&upload, parts, &named, &expected)?;
+        let mut object = multipart::assemble(&upload, parts, &named, &expected)?;
+        if upload.algorithm.is_none() && !self.checksums_unasked {
+            object.record.checksum = None;
+        }
         let mut output = CompleteMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
             key: Some(input.key.clone()).filter(|key| fits_xml(key)),
@@ -772,6 +777,11 @@ fn attributes_of_parts(record: &Record, max: Option<i32>, marker: Option<i32>) -
         }
         output
     };
+    if record.checksum.is_none() {
+        // AWS tells of such an object how many parts it has, and not which.
+        let total_parts_count = Some(count_i32(record.parts.len()));
+        return Ok(GetObjectAttributesParts { total_parts_count, ..GetObjectAttributesParts::default() });
+    }
     let parts: Vec<ObjectPart> = rest.by_ref().take(count_max).map(part).collect();
     Ok(GetObjectAttributesParts {
         is_truncated: Some(rest.next().is_some()),

@@ -135,6 +135,10 @@ async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Resu
         return Err(error);
     }
     let answer = sent.map_err(Error::target)?;
+    let abilities = side.client.abilities();
+    if checks.checksum.is_some() && (answer.checksum.is_some() || abilities.upload_proof() == UploadProof::Unknown) {
+        abilities.learn_checksum_echo(answer.checksum.is_some());
+    }
     let read = stretches.hashes.take().expect("a body that was sent whole was hashed whole");
     // The service has compared the one that it was given with what came.
     let ours = answer.checksum.and_then(|theirs| match theirs.checksum.algorithm() {

@@ -13,7 +13,7 @@ use ropeway_s3proto::checksum::{Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key};
 
-use super::verify::{self, ETags, Hashed, Proof, Unproven};
+use super::verify::{self, Compared, ETags, Hashed, Proof, Unproven};
 use super::{Error, Kit, Receipt};
 use crate::client::{self, Checks, Client, UploadProof, Uploaded};
 use crate::entry::{Entry, SideName};
@@ -227,7 +227,13 @@ fn compare_answer(
         }
         _ => false,
     };
-    let compared = etags.same_uploaded(md5, &answer, agrees)?;
+    let compared = match etags.same_uploaded(md5, &answer, agrees)? {
+        // There would have been something.
+        Compared::Not(Unproven::NoChecksum) if answer.checksum.is_some() && !kit.integrity.uploaded_checksums => {
+            Compared::Not(Unproven::TurnedOff)
+        }
+        compared => compared,
+    };
     let proof = if agrees { Proof::by_checksum(compared) } else { Proof::by_etag(compared) };
     let checksum = ours.filter(|ours| ours.algorithm() == kit.integrity.algorithm());
     Ok(Acknowledged { etag: answer.etag, proof, checksum })
