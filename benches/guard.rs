@@ -18,7 +18,7 @@ use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::endpoint::{Address, Addressing, Endpoint};
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{Bucket, ETag, Key};
-use ropeway_s3proto::op::{GetObject, ListObjectsV2, ObjectMetadata, PutObject};
+use ropeway_s3proto::op::{Condition, GetObject, ListObjectsV2, ObjectMetadata, PutObject};
 use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
 
 #[path = "support/listing.rs"]
@@ -120,7 +120,7 @@ fn put_head(_: usize) -> Box<dyn FnMut()> {
             metadata: &metadata,
             content_md5: None,
             checksum: Some(Crc64Nvme(0x1234_5678_9abc_def0).into()),
-            if_none_match: false,
+            condition: Condition::Always,
         };
         put.request(black_box(&address), &mut head).expect("a head");
         signer.sign(&mut head, Payload::Unsigned, 1_700_000_000);

@@ -8,7 +8,7 @@ use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::endpoint::{Address, Addressing, Endpoint};
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{Bucket, Key};
-use ropeway_s3proto::op::{ListObjectsV2, ObjectMetadata, PutObject};
+use ropeway_s3proto::op::{Condition, ListObjectsV2, ObjectMetadata, PutObject};
 use ropeway_s3proto::sign::{Credentials, Payload, Secret, Signer};
 
 #[path = "support/listing.rs"]
@@ -31,7 +31,7 @@ fn sign(criterion: &mut Criterion) {
         metadata: &metadata,
         content_md5: None,
         checksum: Some(Crc64Nvme(0x1234_5678_9abc_def0).into()),
-        if_none_match: false,
+        condition: Condition::Always,
     };
     let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
     let credentials =

@@ -47,6 +47,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         identity: Identity::Unsigned,
         force_path_style: false,
         ca_bundle: None,
+        customer_key: None,
     };
     SyncSettings {
         // Failures and warnings always come; ask for every copied object as well. With a directory for journals (`journal`), a
@@ -77,6 +78,7 @@ impl Observer for Narrator {
             Event::Warned { key, reason } => println!("{key}: {reason}"),
             // Of dry runs, comparisons and deletes, which this is not about, and of objects that were there already.
             Event::Planned { .. }
+            | Event::Retagged { .. }
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::PlannedDelete { .. }

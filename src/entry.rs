@@ -111,6 +111,13 @@ pub struct Action {
     pub existing: Option<Existing>,
 }
 
+impl Action {
+    /// The ETag of what the target has under that key.
+    pub fn existing_etag(&self) -> Option<&ETag> {
+        self.existing.as_ref()?.etag.as_ref()
+    }
+}
+
 /// What a listing of the target shows of an object or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Existing {
@@ -148,6 +155,8 @@ pub enum Reason {
     UnlessStoredTimeIs(i64),
     /// The sizes agree; whether the contents do is to be found out.
     Content,
+    /// It needs no copying; whether the tags agree is to be found out.
+    Tags,
     /// The same, by this alone; what cannot be compared is copied.
     UnlessSame(ContentBy),
     /// The ETags differ.
@@ -178,6 +187,7 @@ impl Reason {
             Reason::ETag | Reason::UnlessSame(ContentBy::ETag) => "etag",
             Reason::Checksum | Reason::UnlessSame(ContentBy::Checksum(_)) => "checksum",
             Reason::Unconditional => "unconditional",
+            Reason::Tags => "tags",
         }
     }
 }

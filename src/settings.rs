@@ -10,6 +10,7 @@ pub use ropeway_io::probe::IoChoice;
 pub use ropeway_s3proto::checksum::Algorithm;
 pub use ropeway_s3proto::endpoint::Endpoint;
 pub use ropeway_s3proto::name::Bucket;
+pub use ropeway_s3proto::op::{CustomerKey, Encryption, ObjectMetadata};
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
 pub use crate::client::login::Identity;
@@ -31,6 +32,8 @@ pub struct SyncSettings {
     pub integrity: Integrity,
     /// Which objects of the source count.
     pub filters: Filters,
+    /// What objects are given beside their content, and when they may be written.
+    pub attributes: Attributes,
     /// What is deleted at the end.
     pub deletes: Deletes,
     /// Caps on memory, cores and concurrency.
@@ -64,6 +67,7 @@ impl SyncSettings {
             dry_run: false,
             integrity: Integrity::default(),
             filters: Filters::default(),
+            attributes: Attributes::default(),
             deletes: Deletes::default(),
             limits: Limits::default(),
             rates: Rates::default(),
@@ -153,6 +157,8 @@ pub struct BucketPlace {
     pub force_path_style: bool,
     /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// A key of the person's own with which everything there is, or will be, encrypted (SSE-C).
+    pub customer_key: Option<Box<CustomerKey>>,
 }
 
 /// Which service a bucket lives on.
@@ -164,6 +170,17 @@ pub enum EndpointChoice {
     EmbeddedDirectory(PathBuf),
     /// The built-in server, started for this run, its objects gone at the end.
     EmbeddedMemory,
+}
+
+impl Place {
+    /// The same place, if it is in a bucket with this key.
+    #[must_use]
+    pub fn with_customer_key(mut self, key: Option<CustomerKey>) -> Place {
+        if let Place::Bucket(place) = &mut self {
+            place.customer_key = key.map(Box::new);
+        }
+        self
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -221,6 +238,56 @@ pub struct Rates {
     pub objects_per_s: Option<u64>,
     /// Bytes read from the source.
     pub bytes_per_s: Option<u64>,
+}
+
+/// What the objects of a target bucket are given beside their content, and when they may be written. By default: what the
+/// source's objects have, or what a file's name and time tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// What every object is given in place of what the source's has. User metadata that is given replaces all of the
+    /// source's; the tags stand in `tagging`.
+    pub given: ObjectMetadata,
+    /// Of the source's objects, what is left behind.
+    pub dropped: Dropped,
+    /// Files are given no Content-Type that is guessed from their names.
+    pub no_guessed_type: bool,
+    /// The source's modification time is added to the user metadata, under the name that s3sync gives it.
+    pub with_modified_time: bool,
+    /// The canned ACL.
+    pub acl: Option<&'static str>,
+    /// How the service encrypts.
+    pub encryption: Option<Encryption>,
+    /// When an object may be written, or deleted.
+    pub overwrite: Overwrite,
+    /// The target's service is asked to copy by itself, where both sides are buckets.
+    pub server_side_copy: bool,
+    /// The tags of objects that need no copying are compared, too, and made equal.
+    pub sync_tags: bool,
+    /// Archived objects, which cannot be read, are left out without a warning.
+    pub quiet_about_archived: bool,
+}
+
+/// What is not carried over from the source's objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The seven system headers.
+    pub system: bool,
+    /// User metadata.
+    pub user: bool,
+    /// Tags.
+    pub tags: bool,
+}
+
+/// When what is at the target may be replaced or deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Whenever the plan says so.
+    #[default]
+    Always,
+    /// Only if it is still what was listed.
+    IfUnchanged,
+    /// Never: objects are written only where there is none.
+    Never,
 }
 
 /// How long a service is waited for, and how often a request is tried again.

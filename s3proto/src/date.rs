@@ -44,6 +44,30 @@ pub(crate) fn http_to_unix_seconds(text: &str) -> Option<i64> {
     unix_seconds(number(&bytes[7..11])?, month, number(&bytes[..2])?, clock)
 }
 
+/// The moment that RFC 3339 writes as `2055-05-20T00:00:00+00:00`, as a header has it: `Thu, 20 May 2055 00:00:00 GMT`. None
+/// if it is not written so, or no header can name its year.
+#[must_use]
+pub fn http_of_rfc3339(text: &str) -> Option<String> {
+    // The last moment that nanoseconds can name stands for all later ones.
+    let seconds = iso_to_unix_ns(text).filter(|ns| *ns < i64::MAX)?.div_euclid(1_000_000_000);
+    let moment =
+        OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|moment| (1..=9999).contains(&moment.year()))?;
+    let (weekday, month) = (moment.weekday().to_string(), moment.month().to_string());
+    let (hour, minute, second) = moment.to_hms();
+    let (weekday, month, year, day) = (&weekday[..3], &month[..3], moment.year(), moment.day());
+    Some(format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"))
+}
+
+/// A moment as RFC 3339 writes it, in whole seconds of UTC: `2009-10-12T17:50:30+00:00`. None outside the years that it can
+/// name.
+#[must_use]
+pub fn rfc3339_of_unix_ns(ns: i64) -> Option<String> {
+    let moment = OffsetDateTime::from_unix_timestamp(ns.div_euclid(1_000_000_000)).ok()?;
+    let (year, month, day) = (moment.year(), u8::from(moment.month()), moment.day());
+    let (hour, minute, second) = moment.to_hms();
+    (0..=9999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00"))
+}
+
 /// The day and the second that a signature names: `20130524` and `20130524T000000Z`. A moment outside the years 0 to
 /// 9999 has no such name and is taken as the epoch; no clock that runs says so.
 pub(crate) fn sigv4_stamp(unix_seconds: i64) -> ([u8; 8], [u8; 16]) {
@@ -137,6 +161,16 @@ mod tests {
         for bad in ["", "Mon, 12 Oct 2009", "Mon, 12 Foo 2009 17:50:30 GMT", "Mon, 1a Oct 2009 17:50:30 GMT"] {
             assert_eq!(http_to_unix_seconds(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn moments_for_headers_and_metadata() {
+        let header = http_of_rfc3339("2055-05-20T02:00:00.9+02:00").unwrap();
+        assert_eq!(header, "Thu, 20 May 2055 00:00:00 GMT");
+        assert_eq!(http_to_unix_seconds(&header), iso_to_unix_ns("2055-05-20T00:00:00Z").map(|ns| ns / 1_000_000_000));
+        assert_eq!(http_of_rfc3339("2055-05-20"), None);
+        assert_eq!(rfc3339_of_unix_ns(1_255_369_830_999_999_999).as_deref(), Some("2009-10-12T17:50:30+00:00"));
+        assert_eq!(rfc3339_of_unix_ns(-1).as_deref(), Some("1969-12-31T23:59:59+00:00"));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
-mod date;
+pub mod date;
 pub mod endpoint;
 pub mod error;
 pub mod head;

@@ -2,6 +2,7 @@
 //! a run, `sides`, `filters` and `deletes` are flags that several commands share, `places` makes a side of them,
 //! `units` are sizes and durations.
 
+mod attributes;
 mod cleanup;
 mod completions;
 mod conflicts;

@@ -82,6 +82,7 @@ pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Resu
     };
     Ok(Place::Bucket(BucketPlace {
         bucket,
+        customer_key: None,
         prefix: prefix.to_owned(),
         endpoint,
         region: login.region,

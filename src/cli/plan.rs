@@ -88,6 +88,7 @@ impl Observer for Planner {
         match event {
             Event::Planned { .. } | Event::PlannedDelete { .. } => self.writer.event(event),
             Event::Transferred { .. }
+            | Event::Retagged { .. }
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::Deleted { .. }

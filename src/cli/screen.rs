@@ -177,6 +177,9 @@ impl Observer for Screen {
             Event::Difference { .. } if self.json.is_none() => {
                 self.result(&serde_json::to_string(event).expect("events are plain data"));
             }
+            Event::Planned { key, reason: "tags", .. } if self.json.is_none() => {
+                self.result(&format!("would give {} the source's tags", print::clean(key)));
+            }
             Event::Planned { key, size_bytes, reason, .. } if self.json.is_none() => {
                 let key = print::clean(key);
                 self.result(&format!("would copy {key} ({}, {reason})", show_size(*size_bytes)));
@@ -188,6 +191,7 @@ impl Observer for Screen {
                 };
                 self.line(&format!("copied {key} ({}{by})", show_size(*size_bytes)));
             }
+            Event::Retagged { key } if self.verbose > 0 => self.line(&format!("gave {key} the source's tags")),
             Event::Skipped { key, .. } if self.verbose > 1 => self.line(&format!("skipped {key}")),
             Event::Filtered { key, filter, .. } if self.verbose > 1 => {
                 self.line(&format!("skipped {key} because of {filter}"));
@@ -215,6 +219,7 @@ impl Observer for Screen {
             }
             Event::Planned { .. }
             | Event::Transferred { .. }
+            | Event::Retagged { .. }
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
@@ -367,9 +372,14 @@ fn summary_text(summary: &Summary) -> String {
         (planned, true) => format!("; {planned} would be deleted"),
         (planned, false) => format!("; {} of {planned} deleted", counts.deleted_objects),
     };
+    let retagged = match (counts.retagged_objects, summary.dry_run) {
+        (0, _) => String::new(),
+        (objects, true) => format!("; {objects} would be given other tags"),
+        (objects, false) => format!("; {objects} given other tags"),
+    };
     if summary.dry_run {
         return format!(
-            "{head}{} objects, {} would be copied{deleted}; {} skipped, {} failed, {} warnings; {seconds:.1} s",
+            "{head}{} objects, {} would be copied{retagged}{deleted}; {} skipped, {} failed, {} warnings; {seconds:.1} s",
             counts.planned_objects,
             show_size(counts.planned_bytes),
             counts.skipped_objects,
@@ -390,7 +400,7 @@ fn summary_text(summary: &Summary) -> String {
         bytes => format!(" ({} of it by an earlier run)", show_size(bytes)),
     };
     format!(
-        "{head}{} objects, {} transferred{resumed}; {} verified ({} by checksum, {} by ETag){deleted}; {} skipped, {} failed, {} \
+        "{head}{} objects, {} transferred{resumed}; {} verified ({} by checksum, {} by ETag){retagged}{deleted}; {} skipped, {} failed, {} \
          warnings; {} requests, {} retries; {seconds:.1} s{again}",
         counts.transferred_objects,
         show_size(counts.transferred_bytes),

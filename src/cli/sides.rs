@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::attributes::{SourceKeyArgs, TargetKeyArgs};
 use super::filters::FilterArgs;
 use super::integrity::VerificationArgs;
 use super::output::OutputArgs;
@@ -128,6 +129,12 @@ pub(super) struct SidesArgs {
     target_side: TargetArgs,
 
     #[command(flatten)]
+    source_key: SourceKeyArgs,
+
+    #[command(flatten)]
+    target_key: TargetKeyArgs,
+
+    #[command(flatten)]
     performance: PerformanceArgs,
 
     #[command(flatten)]
@@ -137,6 +144,8 @@ pub(super) struct SidesArgs {
 impl SidesArgs {
     /// A sync between the two sides, with nothing beyond that asked for.
     pub(super) fn settings(&self) -> Result<SyncSettings, Mistake> {
+        // What was typed is judged before anything is looked for.
+        let (source_key, target_key) = (self.source_key.key()?, self.target_key.key()?);
         let source = place(&self.source, SideName::Source, &self.source_side.wishes(&self.aws))?;
         let target = place(&self.target, SideName::Target, &self.target_side.wishes(&self.aws))?;
         Ok(SyncSettings {
@@ -148,7 +157,7 @@ impl SidesArgs {
             io: self.performance.io(),
             direct_io: self.performance.direct_io(),
             events: self.output.events(),
-            ..SyncSettings::between(source, target)
+            ..SyncSettings::between(source.with_customer_key(source_key), target.with_customer_key(target_key))
         })
     }
 

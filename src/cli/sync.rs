@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use clap_complete::Shell;
 
+use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
 use super::integrity::{CheckArgs, ChecksumArgs};
 use super::sides::SidesArgs;
@@ -68,6 +69,9 @@ pub(super) struct SyncArgs {
     checksums: ChecksumArgs,
 
     #[command(flatten)]
+    attributes: AttributeArgs,
+
+    #[command(flatten)]
     deletes: DeleteArgs,
 }
 
@@ -89,6 +93,7 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
         settings.warnings_are_errors = args.warn_as_error;
+        settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
         args.check.apply(&mut settings.integrity);
         args.checksums.apply(&mut settings.integrity);

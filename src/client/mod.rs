@@ -4,11 +4,13 @@
 //! but a few words about the endpoint ([`Abilities`] and [`Pace`]). `peer.rs` opens connections and says in which phase one
 //! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `pace.rs` says how many requests may be under way;
 //! `send.rs` signs, sends, classifies and retries, in one loop for every operation; `operations.rs` is the list of those,
-//! `deletes.rs` of those that delete. `login.rs` says whose keys sign (`profiles.rs` reads the files), and `keyring.rs` gets
-//! those that have to be asked for and renews them. Redirects are never followed here: a header that carries a signature or a session
+//! `deletes.rs` of those that delete, `copies.rs` of those that the service carries out alone, `tags.rs` of those about tags.
+//! `login.rs` says whose keys sign (`profiles.rs` reads the files), and `keyring.rs` gets those that have to be asked for and
+//! renews them. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
 mod body;
+mod copies;
 mod deletes;
 mod error;
 pub mod keyring;
@@ -19,20 +21,24 @@ mod peer;
 mod pool;
 pub mod profiles;
 mod send;
+mod tags;
 mod tls;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ropeway_s3proto::endpoint::Address;
 use ropeway_s3proto::head::HeadText;
+use ropeway_s3proto::name::Bucket;
+use ropeway_s3proto::op::Protection;
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Signer};
 
 pub use body::RequestBody;
+pub use copies::Copied;
 pub use error::{Cause, Error, Failure, Phase};
 pub use operations::{Checks, CompletedPart, ObjectHead, ObjectParts, Uploaded};
 pub use pace::{Pace, PaceNow};
@@ -53,6 +59,8 @@ pub struct ClientSettings {
     pub region: String,
     /// For https.
     pub tls: TlsSettings,
+    /// What guards the objects: who may read them, how they are encrypted.
+    pub protection: Arc<Protection>,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.
@@ -96,6 +104,8 @@ pub struct Abilities {
     checksum: AtomicU8,
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
+    copies: AtomicU8,
+    copies_refusal: OnceLock<String>,
 }
 
 /// How uploads to an endpoint are proven.
@@ -129,7 +139,46 @@ pub enum ETagsAre {
     Opaque,
 }
 
+/// Whether the service copies what it is asked to, out of the run's source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// Not tried yet.
+    Unknown,
+    /// It has done so.
+    Made,
+    /// It refused the first that it was asked for: it may not, or cannot, read there.
+    Refused,
+}
+
 impl Abilities {
+    /// Whether the service makes copies, as far as is known.
+    pub fn copies(&self) -> Copies {
+        match self.copies.load(Ordering::Relaxed) {
+            1 => Copies::Made,
+            2 => Copies::Refused,
+            _ => Copies::Unknown,
+        }
+    }
+
+    /// Remembers that it made a copy.
+    pub fn learn_copies_made(&self) {
+        if self.copies.load(Ordering::Relaxed) == 0 {
+            let _ = self.copies.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Remembers that it refused a copy, for this reason; unless it has made one, so that the reason lies in the object.
+    pub fn learn_copies_refused(&self, reason: String) {
+        if self.copies.compare_exchange(0, 2, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let _ = self.copies_refusal.set(reason);
+        }
+    }
+
+    /// Why it makes no copies, if it does not.
+    pub fn copies_refusal(&self) -> Option<&str> {
+        self.copies_refusal.get().map(String::as_str)
+    }
+
     /// What the service's ETags are, as far as is known.
     pub fn etags(&self, of: ETagsOf) -> ETagsAre {
         match self.etags_word(of).load(Ordering::Relaxed) {
@@ -226,6 +275,16 @@ impl Client {
             retries: Cell::new(0),
             settings,
         }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        self.settings.address.bucket()
+    }
+
+    /// What guards its objects.
+    pub fn protection(&self) -> &Protection {
+        &self.settings.protection
     }
 
     /// How uploads to this bucket are proven, as far as is known.

@@ -9,9 +9,9 @@ use ropeway_s3proto::error::ServiceError;
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
-    self, AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, GetObject, GetObjectAttributes,
-    HeadObject, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2, ListPage, ListParts, ListedPart,
-    ObjectMetadata, PutObject, UploadPart,
+    self, AbortMultipartUpload, CompleteMultipartUpload, Condition, CreateMultipartUpload, GetObject,
+    GetObjectAttributes, HeadObject, InputError, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2,
+    ListPage, ListParts, ListedPart, ObjectMetadata, PutObject, UploadPart,
 };
 use ropeway_s3proto::sign::Payload;
 
@@ -33,6 +33,8 @@ pub struct ObjectHead {
     pub last_modified_ns: Option<i64>,
     /// What travels beside the content.
     pub metadata: ObjectMetadata,
+    /// How many tags it has, as far as the service says.
+    pub tag_count: u32,
     /// The checksum that the service keeps of it.
     pub checksum: Option<StoredChecksum>,
 }
@@ -77,6 +79,7 @@ impl ObjectHead {
             etag_is_md5: etags_are_md5s(headers),
             last_modified_ns: head.last_modified_ns,
             metadata: head.metadata,
+            tag_count: head.tag_count,
             checksum: head.checksum,
         })
     }
@@ -138,6 +141,7 @@ impl Client {
             let ask = GetObjectAttributes { key, part_number_marker, max_parts: None };
             let make = |text: &mut HeadText| {
                 ask.request(&self.settings.address, text);
+                self.settings.protection.write_key(text);
                 Ok(BARE)
             };
             let page = self.perform("GetObjectAttributes", Some(key), make, async |client, answer| {
@@ -168,6 +172,7 @@ impl Client {
         let head = HeadObject { key, part_number, checksum_mode: true };
         let make = |text: &mut HeadText| {
             head.request(&self.settings.address, text);
+            self.settings.protection.write_key(text);
             Ok(BARE)
         };
         self.perform("HeadObject", Some(key), make, async |client, answer| {
@@ -212,6 +217,7 @@ impl Client {
     ) -> Result<(ObjectHead, Crc64Nvme), Error> {
         let make = |text: &mut HeadText| {
             get.request(&self.settings.address, text);
+            self.settings.protection.write_key(text);
             Ok(BARE)
         };
         self.perform("GetObject", Some(get.key), make, async |client, answer: Answer| {
@@ -239,11 +245,12 @@ impl Client {
         &self,
         key: &Key,
         metadata: &ObjectMetadata,
+        condition: Condition<'_>,
         checks: Checks,
         content: Bytes,
     ) -> Result<Uploaded, Error> {
         let length = content.len() as u64;
-        self.put_stream(key, metadata, checks, length, || Ok(RequestBody::whole(content.clone()))).await
+        self.put_stream(key, metadata, condition, checks, length, || Ok(RequestBody::whole(content.clone()))).await
     }
 
     /// Writes a whole object of `size_bytes` whose body is made anew for each try.
@@ -251,6 +258,7 @@ impl Client {
         &self,
         key: &Key,
         metadata: &ObjectMetadata,
+        condition: Condition<'_>,
         checks: Checks,
         size_bytes: u64,
         mut body: impl FnMut() -> Result<RequestBody, Failure>,
@@ -261,17 +269,18 @@ impl Client {
             metadata,
             content_md5: checks.content_md5,
             checksum: checks.checksum,
-            if_none_match: false,
+            condition,
         };
         let make = |head: &mut HeadText| {
-            put.request(&self.settings.address, head).map_err(|error| Failure::Request(error.to_string()))?;
+            put.request(&self.settings.address, head).map_err(unfit)?;
+            self.settings.protection.write_new(head).map_err(unfit)?;
             Ok(Outgoing { payload: Payload::Unsigned, body: body()? })
         };
         self.perform("PutObject", Some(key), make, async |client, answer| {
             answer
                 .whole(client, |status, headers, body| {
                     let put = PutObject::parse(status, headers, body)?;
-                    let etag_is_md5 = etags_are_md5s(headers);
+                    let etag_is_md5 = client.etags_are_md5s(headers);
                     Ok(Uploaded { etag: put.etag, etag_is_md5, checksum: put.checksum.map(StoredChecksum::of_bytes) })
                 })
                 .await
@@ -288,7 +297,8 @@ impl Client {
     ) -> Result<UploadId, Error> {
         let create = CreateMultipartUpload { key, metadata, checksum };
         let make = |head: &mut HeadText| {
-            create.request(&self.settings.address, head).map_err(|error| Failure::Request(error.to_string()))?;
+            create.request(&self.settings.address, head).map_err(unfit)?;
+            self.settings.protection.write_new(head).map_err(unfit)?;
             Ok(BARE)
         };
         self.perform("CreateMultipartUpload", Some(key), make, async |client, answer| {
@@ -335,13 +345,14 @@ impl Client {
         };
         let make = |head: &mut HeadText| {
             upload.request(&self.settings.address, head);
+            self.settings.protection.write_key(head);
             Ok(Outgoing { payload: Payload::Unsigned, body: body()? })
         };
         self.perform("UploadPart", Some(key), make, async |client, answer| {
             answer
                 .whole(client, |status, headers, body| {
                     let part = UploadPart::parse(status, headers, body)?;
-                    let etag_is_md5 = etags_are_md5s(headers);
+                    let etag_is_md5 = client.etags_are_md5s(headers);
                     Ok(Uploaded { etag: part.etag, etag_is_md5, checksum: part.checksum.map(StoredChecksum::of_bytes) })
                 })
                 .await
@@ -357,17 +368,19 @@ impl Client {
         parts: &[CompletedPart],
         checksum: Option<Checksum>,
         object_size: u64,
+        condition: Condition<'_>,
     ) -> Result<Uploaded, Error> {
-        let complete = CompleteMultipartUpload { key, upload_id, parts, checksum, object_size };
+        let complete = CompleteMultipartUpload { key, upload_id, parts, checksum, object_size, condition };
         let make = |head: &mut HeadText| {
             complete.request(&self.settings.address, head);
+            self.settings.protection.write_key(head);
             Ok(Outgoing { payload: Payload::Unsigned, body: RequestBody::whole(complete.body()) })
         };
         self.perform("CompleteMultipartUpload", Some(key), make, async |client, answer| {
             answer
                 .whole(client, |status, headers, body| {
                     let done = CompleteMultipartUpload::parse(status, headers, body)?;
-                    let etag_is_md5 = etags_are_md5s(headers);
+                    let etag_is_md5 = client.etags_are_md5s(headers);
                     Ok(Uploaded { etag: done.etag, etag_is_md5, checksum: done.checksum })
                 })
                 .await
@@ -396,6 +409,7 @@ impl Client {
             let list = ListParts { key, upload_id, part_number_marker, max_parts: None };
             let make = |text: &mut HeadText| {
                 list.request(&self.settings.address, text);
+                self.settings.protection.write_key(text);
                 Ok(BARE)
             };
             let page = self.perform("ListParts", Some(key), make, async |client, answer| {
@@ -429,14 +443,25 @@ impl Client {
         .await
     }
 
-    fn refused(&self, operation: &'static str, reason: impl ToString) -> Error {
+    /// Whether the ETag of what was just written may be an MD5. Not every answer says how it was encrypted, so what was asked
+    /// for counts as well.
+    pub(super) fn etags_are_md5s(&self, headers: &Headers) -> bool {
+        !self.settings.protection.hides_md5s() && etags_are_md5s(headers)
+    }
+
+    pub(super) fn refused(&self, operation: &'static str, reason: impl ToString) -> Error {
         let failure = Failure::Request(reason.to_string());
         Error { operation, place: self.place(None), failure, attempts: 0, elapsed: Default::default() }
     }
 }
 
+/// A request that cannot be built from what it was to say.
+pub(super) fn unfit(error: InputError) -> Failure {
+    Failure::Request(error.to_string())
+}
+
 /// Goes with a head that has no body.
-const BARE: Outgoing = Outgoing { payload: Payload::Empty, body: RequestBody::Empty };
+pub(super) const BARE: Outgoing = Outgoing { payload: Payload::Empty, body: RequestBody::Empty };
 
 fn refusal(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<(), ServiceError> {
     Err(ServiceError::parse(status, headers, body))

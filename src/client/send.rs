@@ -93,6 +93,8 @@ impl Client {
                 }
                 Verdict::GiveUp => {
                     let place = self.place(key);
+                    // One that broke with an old connection may have arrived all the same.
+                    let attempts = attempts + u32::from(repairs.stale);
                     return Err(Error { operation, place, failure, attempts, elapsed: started.elapsed() });
                 }
             }

@@ -3,6 +3,7 @@
 //! is what does not count; `deletes` is the last phase, and `record` what is kept for it; `verify` is a run that only compares; `plan_file` is a dry run kept for
 //! later; `job` is what is remembered from run to run; `cleanup` looks for what runs have left.
 
+mod attributes;
 mod budget;
 mod cleanup;
 mod deletes;

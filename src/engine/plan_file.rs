@@ -88,6 +88,7 @@ impl<W: Write> PlanWriter<W> {
             // At the source, it is what was copied that goes, whatever that will be.
             Event::PlannedDelete { .. }
             | Event::Transferred { .. }
+            | Event::Retagged { .. }
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::Deleted { .. }

@@ -9,7 +9,7 @@ use ropeway_io::path::{FileFacts, Root};
 use ropeway_s3proto::endpoint::{Address, Endpoint, Scheme, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
-use ropeway_s3proto::op::ListPage;
+use ropeway_s3proto::op::{ListPage, Protection};
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
@@ -157,6 +157,14 @@ impl Ready {
         };
         let sides = [(SideName::Source, &self.source), (SideName::Target, &self.target)];
         sides.into_iter().filter(|(_, side)| opaque(side)).map(|(name, _)| name).collect()
+    }
+
+    /// Why the target's service copies nothing by itself, if it was asked to and does not.
+    pub(super) fn copies_refusal(&self) -> Option<String> {
+        match &self.target {
+            ReadySide::Local(_) => None,
+            ReadySide::Bucket(settings, _) => settings.abilities.copies_refusal().map(str::to_owned),
+        }
     }
 
     /// What a shard needs to open the sides itself. Temporary files are named with the run's tag.
@@ -335,7 +343,8 @@ async fn look_at_target(
     match &settings.target {
         Place::Local(path) => look_at_local_target(path, servers.missing),
         Place::Bucket(place) => {
-            let reached = reach(place, SideName::Target, way, servers).await?;
+            let mut reached = reach(place, SideName::Target, way, servers).await?;
+            reached.protection = Arc::new(super::attributes::protection(&settings.attributes, place));
             let (reached, _) = greet(place, SideName::Target, reached).await?;
             Ok((ReadySide::Bucket(Box::new(reached), place.prefix.clone()), false))
         }
@@ -477,6 +486,7 @@ async fn reach(
             Keys::Fixed(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
         }
     };
+    let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
     let addressing = choose_addressing(&endpoint, &place.bucket, place.force_path_style);
     let address = Address::new(&endpoint, &place.bucket, addressing);
     let tls = if endpoint.scheme == Scheme::Https {
@@ -490,6 +500,7 @@ async fn reach(
         keys,
         region: place.region.clone(),
         tls,
+        protection: Arc::new(protection),
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
         abilities: Arc::default(),

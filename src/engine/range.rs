@@ -370,6 +370,7 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         false => compare(shard.orders.rule, shard.orders.direction, source, target),
     };
     let reason = match verdict {
+        Verdict::Skip if shard.orders.sync_tags => Reason::Tags,
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);
             if shard.orders.events.skipped {

@@ -13,6 +13,7 @@ use ropeway_io::probe;
 use ropeway_io::runtime::{Backend, block_on};
 use tokio::sync::{Notify, mpsc};
 
+use super::attributes;
 use super::budget::{Budget, BudgetError};
 use super::deletes::{self, LastPhase, Recorded};
 use super::job::Remembered;
@@ -24,10 +25,10 @@ use super::trust::Trust;
 use crate::entry::ContentBy;
 use crate::error::ExitCode;
 use crate::journal::RunEnd;
-use crate::plan::compare::Rule;
+use crate::plan::compare::{Direction, Rule};
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
-use crate::settings::{self, Check, Place, SyncSettings, Task};
+use crate::settings::{self, Check, Overwrite, Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Integrity, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
@@ -144,12 +145,19 @@ pub fn run(settings: &SyncSettings, stop: &StopHandle, observer: &mut dyn Observ
             remembered,
             fatal: None,
             failures: 0,
+            warnings: 0,
             direct_refused: false,
         };
         let signal = control.watch(stop).await;
         for side in ready.sides_with_opaque_etags() {
             let text = format!("the {side}'s ETags look like MD5s and are none; the checksums alone were compared");
             control.observer.note(Note::Detail, &text);
+        }
+        if let Some(reason) = ready.copies_refusal() {
+            let text = format!(
+                "the target's service does not copy from this source by itself, so the objects went through this machine: {reason}"
+            );
+            control.warn(&text);
         }
         Ok(control.finish(signal, &ready, last_phase, stop).await)
     };
@@ -167,7 +175,8 @@ fn last_phase(
         return Ok(None);
     }
     let (source, target) = ready.openers(None);
-    let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?));
+    let if_match = settings.attributes.overwrite == Overwrite::IfUnchanged;
+    let open = || Ok::<_, std::io::Error>(Eraser::new(source.open()?, target.open()?).only_unchanged(if_match));
     let eraser = if settings.dry_run { Ok(None) } else { open().map(Some) };
     let eraser = eraser.map_err(|error| Error::Machine(format!("a side cannot be opened: {error}")))?;
     let (rules, progress_interval) = (settings.deletes, settings.progress_interval);
@@ -215,6 +224,8 @@ impl Shards {
             events: settings.events,
             workers: budget.workers,
             list_threads: budget.list_threads,
+            sync_tags: settings.attributes.sync_tags && ready.direction == Direction::BucketToBucket,
+            quiet_about_archived: settings.attributes.quiet_about_archived,
         };
         let trust = Arc::new(Trust::new(settings));
         // What lists in no order, is one object, or is a plan, is gone through as one; so it is with a single lister, since that
@@ -285,7 +296,7 @@ impl ShardMaker<'_> {
         let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
-        let integrity = integrity(&self.settings.integrity);
+        let (integrity, attributes) = (integrity(&self.settings.integrity), attributes::for_transfers(self.settings));
         let limited = self.limited.clone();
         let patience = self.settings.patience;
         let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
@@ -309,6 +320,7 @@ impl ShardMaker<'_> {
                     arena,
                     lanes: Md5Lanes::new(),
                     integrity,
+                    attributes,
                     source: source.open()?,
                     target: target.open()?,
                     sizes,
@@ -380,6 +392,8 @@ struct Control<'a> {
     remembered: Remembered,
     fatal: Option<(String, ExitCode)>,
     failures: u64,
+    /// Things about the whole run that were said as warnings.
+    warnings: u64,
     /// Whether it was said that direct I/O was refused: every shard finds it out for itself.
     direct_refused: bool,
 }
@@ -455,6 +469,11 @@ impl Control<'_> {
         }
     }
 
+    fn warn(&mut self, text: &str) {
+        self.warnings += 1;
+        self.observer.note(Note::Warning, text);
+    }
+
     fn show_progress(&mut self, stopping: bool) {
         self.remembered.tell_trouble(self.observer);
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
@@ -497,6 +516,7 @@ impl Control<'_> {
             self.observer.event(&Event::Failed { key: String::new(), error });
         }
         counts.failed_objects += self.failures;
+        counts.warnings += self.warnings;
         let whole = signal.is_none() && fatal.is_none() && self.failures == 0;
         // A plan says nothing of what else was left unfinished.
         let complete = whole && self.settings.from_plan.is_none();

@@ -32,7 +32,9 @@ use crate::plan::compare::{Direction, Rule, Verdict, compare};
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
 use crate::settings::{Deletes, Events, Filters, Task};
-use crate::transfer::{self, Ending, Kit, Lacks, PartsJob, PartsReturned, Proof, Receipt, Settled, Side, Unproven};
+use crate::transfer::{
+    self, Ending, Kit, Lacks, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Settled, Side, Unproven,
+};
 
 /// What one shard says to another, and the control thread to all.
 pub(super) enum Message {
@@ -129,6 +131,10 @@ pub(super) struct Orders {
     pub(super) workers: usize,
     /// Ranges listed at a time, over all shards.
     pub(super) list_threads: usize,
+    /// Tags of objects that need no copying are compared, too.
+    pub(super) sync_tags: bool,
+    /// Archived objects are left out without a warning.
+    pub(super) quiet_about_archived: bool,
 }
 
 /// One core's share of the run.
@@ -503,6 +509,9 @@ impl Shard {
         {
             return self.failed(action, error).await;
         }
+        if action.reason == Reason::Tags {
+            return self.carry_out_tags(action).await;
+        }
         let looked_again;
         let action = match self.orders.head_each_target {
             false => action,
@@ -527,10 +536,7 @@ impl Shard {
             Ok(true) => self.settled(action).await,
             Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
-                let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
-                let source = listed(&Existing::from(&action.entry));
-                let target = action.existing.as_ref().map(listed);
-                self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
+                self.planned(action).await;
                 self.recorder.would_be_copied(&action.entry);
             }
             Ok(false) => match self.transfer(action).await {
@@ -581,19 +587,59 @@ impl Shard {
         }
     }
 
+    /// Makes the tags of an object equal that needs no copying.
+    async fn carry_out_tags(&self, action: &Action) {
+        let outcome = match self.orders.dry_run {
+            true => transfer::tags_differ(&self.kit, action).await,
+            false => transfer::sync_tags(&self.kit, action).await,
+        };
+        match outcome {
+            Ok(false) => self.settled(action).await,
+            Ok(true) => {
+                self.take_out_of_plan(action.entry.size_bytes);
+                add(&self.tally.retagged_objects, 1);
+                if self.orders.dry_run {
+                    self.planned(action).await;
+                } else if self.orders.events.transferred {
+                    self.event(Event::Retagged { key: action.entry.key.to_string() }).await;
+                }
+            }
+            Err(error) => self.failed(action, error).await,
+        }
+    }
+
+    /// A dry run says what it would do.
+    async fn planned(&self, action: &Action) {
+        let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
+        let source = listed(&Existing::from(&action.entry));
+        let target = action.existing.as_ref().map(listed);
+        self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
+    }
+
     /// What was planned turned out to be done.
     async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
-        add(&self.tally.settled_objects, 1);
-        add(&self.tally.settled_bytes, size_bytes);
+        self.take_out_of_plan(size_bytes);
         add(&self.tally.skipped_objects, 1);
         if self.orders.events.skipped {
             self.event(Event::Skipped { key: action.entry.key.to_string(), size_bytes }).await;
         }
     }
 
+    fn take_out_of_plan(&self, size_bytes: u64) {
+        add(&self.tally.settled_objects, 1);
+        add(&self.tally.settled_bytes, size_bytes);
+    }
+
     pub(super) async fn failed(&self, action: &Action, error: transfer::Error) {
         if matches!(error, transfer::Error::Stopped) {
+            return;
+        }
+        if let Some(reason) = error.left_alone() {
+            self.settled(action).await;
+            if !(reason == LeftAlone::Archived && self.orders.quiet_about_archived) {
+                self.warn(action.entry.key.as_bytes(), format!("left out: {error}")).await;
+            }
             return;
         }
         if error.ends_the_run() {

@@ -12,13 +12,13 @@ pub use tally::Counts;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A dry run would copy it.
+    /// A dry run would copy it, or give it the source's tags.
     Planned {
         /// Relative key.
         key: String,
         /// Bytes of content.
         size_bytes: u64,
-        /// `absent`, `size`, `newer`, `etag`, `checksum` or `unconditional`.
+        /// `absent`, `size`, `newer`, `etag`, `checksum`, `unconditional` or `tags`.
         reason: &'static str,
         /// The source's object or file as it was listed.
         source: Listed,
@@ -39,6 +39,11 @@ pub enum Event {
         crc64nvme: Option<String>,
         /// The ETag that the target gave it.
         etag: Option<String>,
+    },
+    /// It needed no copying, and was given the source's tags.
+    Retagged {
+        /// Relative key.
+        key: String,
     },
     /// The target has it already.
     Skipped {

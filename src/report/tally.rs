@@ -69,6 +69,8 @@ tally! {
     resumed_bytes,
     /// Unfinished objects that were kept for the next run to continue.
     kept_objects,
+    /// Objects that needed no copying and were given the source's tags, or in a dry run would be.
+    retagged_objects,
     /// Objects left alone because the target has them already, or a filter leaves them out.
     skipped_objects,
     /// Objects left alone because a filter leaves them out; counted among those skipped, too.

@@ -19,6 +19,7 @@
 
 mod checksums;
 mod conditions;
+mod encryption;
 mod front;
 mod listing;
 mod log;

@@ -4,6 +4,10 @@
 
 use super::checksums::{Algorithm, Checksum, Coverage, encode};
 use super::conditions::{Guard, ReadConditions, Verdict};
+use super::encryption::{
+    self, CustomerHeaders, check_key, check_part_key, copy_source_customer_headers, customer_headers, etag_of,
+    hides_md5, state_encryption,
+};
 use super::listing::Query;
 use super::multipart::{self, Expected, Named};
 use super::now_secs;
@@ -86,6 +90,11 @@ macro_rules! attributes_of {
             storage_class: storage_class($input.storage_class.take()),
             metadata: $input.metadata.take().unwrap_or_default().into_iter().collect(),
             tags: parse_tagging($input.tagging.take().as_deref())?,
+            encryption: encryption::asked(
+                $input.server_side_encryption.take().map(|kind| kind.as_str().to_owned()),
+                $input.ssekms_key_id.take(),
+                customer_headers!($input),
+            )?,
         }
     };
 }
@@ -141,13 +150,23 @@ impl Service {
         })
     }
 
-    fn find_source(&self, source: &CopySource, conditions: &ReadConditions) -> S3Result<Arc<Object>> {
+    fn find_source(
+        &self,
+        source: &CopySource,
+        conditions: &ReadConditions,
+        shown: CustomerHeaders,
+    ) -> S3Result<Arc<Object>> {
         let CopySource::Bucket { bucket, key, version_id } = source else {
             return Err(s3_error!(NotImplemented, "Only buckets can be copied from."));
         };
         check_version(version_id.as_deref())?;
         let object = self.find(bucket, key)?;
+        check_key(object.record.attributes.encryption.as_ref(), shown)?;
         match conditions.judge(&object.record.etag, &timestamp(object.record.modified_secs)) {
+            Verdict::Proceed if is_archived(&object.record) => Err(S3Error::with_message(
+                S3ErrorCode::Custom("ObjectNotInActiveTierError".into()),
+                "The source object of the COPY action is not in the active tier.",
+            )),
             Verdict::Proceed => Ok(object),
             Verdict::NotModified | Verdict::PreconditionFailed => Err(s3_error!(PreconditionFailed)),
         }
@@ -172,7 +191,7 @@ impl Service {
         let number = part_number(number)?;
         let part = Part {
             number,
-            etag: received.etag,
+            etag: etag_of(received.etag, upload.attributes.encryption.as_ref()),
             modified_secs: now_secs(),
             checksum: received.checksum,
             body: received.body,
@@ -248,8 +267,10 @@ impl S3 for Service {
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
         let checksum = Some(received.checksum.clone()).filter(|_| received.stated.is_some() || self.checksums_unasked);
+        let etag = etag_of(received.etag, attributes.encryption.as_ref());
+        let encryption = attributes.encryption.clone();
         let record = Record {
-            etag: received.etag.clone(),
+            etag: etag.clone(),
             size_bytes: received.body.size_bytes(),
             modified_secs: now_secs(),
             attributes,
@@ -258,15 +279,17 @@ impl S3 for Service {
         };
         let object = Object { record, body: received.body };
         self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
-        let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(received.etag)), ..PutObjectOutput::default() };
+        let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() };
+        state_encryption!(output, encryption.as_ref());
         state_checksum!(output, checksum.as_ref());
         Ok(S3Response::new(output))
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let input = req.input;
+        let mut input = req.input;
         check_version(input.version_id.as_deref())?;
         let object = self.find(&input.bucket, &input.key)?;
+        check_key(object.record.attributes.encryption.as_ref(), customer_headers!(input))?;
         let conditions = ReadConditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -274,8 +297,12 @@ impl S3 for Service {
             if_unmodified_since: input.if_unmodified_since,
         };
         check_conditions(&conditions, &object.record)?;
+        if is_archived(&object.record) {
+            return Err(s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class"));
+        }
         let view = View::of(&object.record, input.range, input.part_number)?;
         let mut output = describe!(GetObjectOutput, object, view);
+        state_encryption!(output, object.record.attributes.encryption.as_ref());
         if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
             state_checksum!(output, view.checksum.as_ref());
         }
@@ -292,9 +319,10 @@ impl S3 for Service {
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        let input = req.input;
+        let mut input = req.input;
         check_version(input.version_id.as_deref())?;
         let object = self.find(&input.bucket, &input.key)?;
+        check_key(object.record.attributes.encryption.as_ref(), customer_headers!(input))?;
         let conditions = ReadConditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -304,22 +332,29 @@ impl S3 for Service {
         check_conditions(&conditions, &object.record)?;
         let view = View::of(&object.record, input.range, input.part_number)?;
         let mut output = describe!(HeadObjectOutput, object, view);
+        state_encryption!(output, object.record.attributes.encryption.as_ref());
         if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
             state_checksum!(output, view.checksum.as_ref());
         }
         let status =
             if output.content_range.is_some() { http::StatusCode::PARTIAL_CONTENT } else { http::StatusCode::OK };
-        Ok(S3Response::with_status(output, status))
+        let mut response = S3Response::with_status(output, status);
+        // S3 says it here as it does for GET; s3s has no field for it.
+        if !object.record.attributes.tags.is_empty() {
+            response.headers.insert("x-amz-tagging-count", object.record.attributes.tags.len().into());
+        }
+        Ok(response)
     }
 
     async fn get_object_attributes(
         &self,
         req: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
-        let input = req.input;
+        let mut input = req.input;
         check_version(input.version_id.as_deref())?;
         let object = self.find(&input.bucket, &input.key)?;
         let record = &object.record;
+        check_key(record.attributes.encryption.as_ref(), customer_headers!(input))?;
         if input.object_attributes.is_empty() {
             return Err(s3_error!(
                 InvalidArgument,
@@ -363,18 +398,22 @@ impl S3 for Service {
             if_modified_since: input.copy_source_if_modified_since.take(),
             if_unmodified_since: input.copy_source_if_unmodified_since.take(),
         };
-        let source = self.find_source(&input.copy_source, &conditions)?;
+        let source = self.find_source(&input.copy_source, &conditions, copy_source_customer_headers!(input))?;
+        let guard = copy_guard(&req.headers)?;
         let replaces = |directive: Option<&str>| directive == Some("REPLACE");
         let replace_metadata = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str));
         let replace_tags = replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str));
-        if !replace_metadata && !replace_tags && input.storage_class.is_none() && copies_itself(&input) {
+        let encrypts = input.server_side_encryption.is_some() || input.sse_customer_algorithm.is_some();
+        let changes = replace_metadata || replace_tags || input.storage_class.is_some() || encrypts;
+        if !changes && copies_itself(&input) {
             return Err(s3_error!(InvalidRequest, "An object cannot be copied to itself without changing anything."));
         }
         let given = attributes_of!(input);
         let mut attributes = if replace_metadata {
             given.clone()
         } else {
-            Attributes { storage_class: given.storage_class.clone(), ..source.record.attributes.clone() }
+            let (storage_class, encryption) = (given.storage_class.clone(), given.encryption.clone());
+            Attributes { storage_class, encryption, ..source.record.attributes.clone() }
         };
         attributes.tags = if replace_tags { given.tags } else { source.record.attributes.tags.clone() };
         let record = copied(&source, algorithm(input.checksum_algorithm.as_ref())?, attributes).await?;
@@ -384,9 +423,11 @@ impl S3 for Service {
             ..CopyObjectResult::default()
         };
         state_checksum!(result, record.checksum.as_ref());
+        let mut output = CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() };
+        state_encryption!(output, record.attributes.encryption.as_ref());
         let object = Object { record, body: source.body.clone() };
-        self.store.put(&input.bucket, &input.key, object, &Guard::Anything).map_err(refuse)?;
-        Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+        self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
+        Ok(S3Response::new(output))
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
@@ -505,7 +546,7 @@ impl S3 for Service {
             algorithm,
             coverage,
         };
-        let output = CreateMultipartUploadOutput {
+        let mut output = CreateMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
             key: Some(input.key).filter(|key| fits_xml(key)),
             upload_id: Some(upload.id.clone()),
@@ -513,6 +554,7 @@ impl S3 for Service {
             checksum_type: algorithm.map(|_| checksum_type(coverage)),
             ..CreateMultipartUploadOutput::default()
         };
+        state_encryption!(output, upload.attributes.encryption.as_ref());
         self.store.create_upload(&input.bucket, upload).map_err(refuse)?;
         Ok(S3Response::new(output))
     }
@@ -521,6 +563,8 @@ impl S3 for Service {
         let mut input = req.input;
         part_number(input.part_number)?;
         let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let encryption = upload.attributes.encryption.clone();
+        check_part_key(encryption.as_ref(), customer_headers!(input))?;
         let claims = Claims {
             length_bytes: input.content_length,
             content_md5: input.content_md5.take(),
@@ -534,6 +578,7 @@ impl S3 for Service {
         let stated = received.stated.clone();
         let part = self.store_part(upload, &input.bucket, input.part_number, received).await?;
         let mut output = UploadPartOutput { e_tag: Some(ETag::Strong(part.etag)), ..UploadPartOutput::default() };
+        state_encryption!(output, encryption.as_ref());
         if let Some((algorithm, value)) = stated {
             state_value!(output, algorithm, value);
         }
@@ -544,16 +589,19 @@ impl S3 for Service {
         &self,
         req: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-        let input = req.input;
+        let mut input = req.input;
         part_number(input.part_number)?;
         let upload = self.store.upload(&input.bucket, &input.key, &input.upload_id).map_err(refuse)?;
+        let encryption = upload.attributes.encryption.clone();
+        check_part_key(encryption.as_ref(), customer_headers!(input))?;
+        let shown = copy_source_customer_headers!(input);
         let conditions = ReadConditions {
             if_match: input.copy_source_if_match,
             if_none_match: input.copy_source_if_none_match,
             if_modified_since: input.copy_source_if_modified_since,
             if_unmodified_since: input.copy_source_if_unmodified_since,
         };
-        let source = self.find_source(&input.copy_source, &conditions)?;
+        let source = self.find_source(&input.copy_source, &conditions, shown)?;
         let body = match &input.copy_source_range {
             None => source.body.clone(),
             Some(range) => source.body.slice(copy_range(range, source.record.size_bytes)?),
@@ -566,7 +614,9 @@ impl S3 for Service {
             ..CopyPartResult::default()
         };
         state_value!(result, part.checksum.algorithm, part.checksum.value);
-        Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() }))
+        let mut output = UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() };
+        state_encryption!(output, encryption.as_ref());
+        Ok(S3Response::new(output))
     }
 
     async fn complete_multipart_upload(
@@ -601,6 +651,10 @@ impl S3 for Service {
             ..CompleteMultipartUploadOutput::default()
         };
         state_checksum!(output, object.record.checksum.as_ref());
+        if let Some(encryption) = &object.record.attributes.encryption {
+            output.server_side_encryption = encryption.kind.clone().map(ServerSideEncryption::from);
+            output.ssekms_key_id = encryption.kms_key_id.clone();
+        }
         self.store.complete(&input.bucket, &input.key, &input.upload_id, object, &guard).map_err(refuse)?;
         Ok(S3Response::new(output))
     }
@@ -809,20 +863,39 @@ fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartU
 async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attributes) -> S3Result<Record> {
     let kept = source.record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let algorithm = wanted.or(kept).unwrap_or(Algorithm::Crc64Nvme);
-    let (etag, checksum) = if source.record.parts.is_empty() && kept == Some(algorithm) {
+    let known = source.record.parts.is_empty() && !hides_md5(source.record.attributes.encryption.as_ref());
+    let (etag, checksum) = if known && kept == Some(algorithm) {
         (source.record.etag.clone(), source.record.checksum.clone())
     } else {
         let received = rehash(source.body.clone(), algorithm).await?;
         (received.etag, Some(received.checksum))
     };
     Ok(Record {
-        etag,
+        etag: etag_of(etag, attributes.encryption.as_ref()),
         size_bytes: source.record.size_bytes,
         modified_secs: now_secs(),
         attributes,
         checksum,
         parts: Vec::new(),
     })
+}
+
+/// Whether the object lies in an archive, from which nothing is ever restored here.
+fn is_archived(record: &Record) -> bool {
+    let class = record.attributes.storage_class.as_deref();
+    matches!(class, Some(StorageClass::GLACIER | StorageClass::DEEP_ARCHIVE))
+}
+
+/// The condition of a copy upon its target, for which s3s has no fields.
+fn copy_guard(headers: &http::HeaderMap) -> S3Result<Guard> {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    match (text(http::header::IF_MATCH), text(http::header::IF_NONE_MATCH)) {
+        (None, None) => Ok(Guard::Anything),
+        (None, Some("*")) => Ok(Guard::Absent),
+        (Some("*"), None) => Ok(Guard::Present),
+        (Some(etag), None) => Ok(Guard::Etag(etag.trim_matches('"').to_owned())),
+        (_, Some(_)) => Err(s3_error!(NotImplemented, "A write takes If-Match or If-None-Match: *, and only one.")),
+    }
 }
 
 fn copies_itself(input: &CopyObjectInput) -> bool {

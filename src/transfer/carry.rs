@@ -19,7 +19,7 @@ use super::resume::recall_part;
 use super::side::{Acknowledged, Opened, acknowledge, write_failed};
 use super::sums::Running;
 use super::verify::{Wanted, finished};
-use super::{Error, Kit, Side};
+use super::{Error, Kit, Side, Way, copy};
 use crate::client::{Checks, Failure, RequestBody, UploadProof};
 
 /// One part: read, hashed, written, proven.
@@ -29,7 +29,9 @@ pub(super) async fn carry_part(kit: &Rc<Kit>, attached: &Attached, part: Part) -
         kit.moved(done.size_bytes);
         return Ok(done);
     }
-    let done = if part.size_bytes() > kit.sizes.buffer_bytes {
+    let done = if attached.large.way == Way::Copied {
+        copy::part(kit, attached, &part).await
+    } else if part.size_bytes() > kit.sizes.buffer_bytes {
         match &attached.large.target {
             Destination::File { .. } => write_stretches(kit, attached, &part).await,
             Destination::Upload { .. } | Destination::Put { .. } => send_stretches(kit, attached, &part).await,
@@ -58,8 +60,9 @@ async fn carry_whole(kit: &Kit, attached: &Attached, part: &Part) -> Result<Part
             });
             Some(sent.await.map_err(Error::of_a_part)?)
         }
-        (Destination::Put { key, metadata, checks }, Side::Bucket(side)) => {
-            let sent = side.client.put(key, metadata, *checks, content).await.map_err(Error::target)?;
+        (Destination::Put { key, metadata, checks, existing }, Side::Bucket(side)) => {
+            let condition = kit.condition(existing.as_ref());
+            let sent = side.client.put(key, metadata, condition, *checks, content).await.map_err(Error::target)?;
             Some(side.judge(kit, &mut hashed, sent).await?)
         }
         _ => {
@@ -121,8 +124,9 @@ async fn send_stretches(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Resu
                 Destination::Upload { key, upload_id } => {
                     side.client.upload_part_stream(key, upload_id, part.number, checks, part.size_bytes(), body).await
                 }
-                Destination::Put { key, metadata, .. } => {
-                    side.client.put_stream(key, metadata, checks, part.size_bytes(), body).await
+                Destination::Put { key, metadata, existing, .. } => {
+                    let condition = kit.condition(existing.as_ref());
+                    side.client.put_stream(key, metadata, condition, checks, part.size_bytes(), body).await
                 }
                 Destination::File { .. } => unreachable!("files are written, not sent"),
             };

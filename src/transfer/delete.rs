@@ -57,12 +57,19 @@ pub struct Eraser {
     no_batches: Cell<bool>,
     /// The source's service does not know conditions on deletes.
     no_conditions: Cell<bool>,
+    /// Of the target's objects only those go that are still what was listed, as its service sees to.
+    only_unchanged: bool,
 }
 
 impl Eraser {
     /// Of a run with these sides.
     pub fn new(source: Side, target: Side) -> Eraser {
-        Eraser { source, target, no_batches: Cell::new(false), no_conditions: Cell::new(false) }
+        Eraser { source, target, no_batches: Cell::new(false), no_conditions: Cell::new(false), only_unchanged: false }
+    }
+
+    /// Whether the target's service is told which object is meant, so that it deletes no other of that key.
+    pub fn only_unchanged(self, only_unchanged: bool) -> Eraser {
+        Eraser { only_unchanged, ..self }
     }
 
     /// The two sides, whose connections count their requests.
@@ -171,7 +178,9 @@ impl Eraser {
         let mut alone: Vec<(Key, Entry)> = Vec::new();
         for entry in batch {
             match side.key(&entry.key) {
-                Ok(key) if self.no_batches.get() || has_control(key.as_str()) => alone.push((key, entry)),
+                Ok(key) if self.no_batches.get() || self.only_unchanged || has_control(key.as_str()) => {
+                    alone.push((key, entry))
+                }
                 Ok(key) => drop(together.insert(key, entry)),
                 Err(error) => fates.push((entry, Fate::Failed(error.to_string()))),
             }
@@ -200,8 +209,12 @@ impl Eraser {
             }
         }
         let deletes = alone.into_iter().map(|(key, entry)| async move {
-            let deleted = side.client.delete(&key, None).await;
-            (entry, fate_of(deleted.map_err(Error::target)))
+            let condition = entry.etag.as_ref().filter(|_| self.only_unchanged);
+            let fate = match side.client.delete(&key, condition).await {
+                Err(error) if condition.is_some() && error.class() == Class::Conflict => Fate::Kept(REPLACED),
+                deleted => fate_of(deleted.map_err(Error::target)),
+            };
+            (entry, fate)
         });
         let mut deletes = stream::iter(deletes).buffer_unordered(SINGLE_MAX);
         while let Some(fate) = deletes.next().await {

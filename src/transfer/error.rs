@@ -6,6 +6,7 @@ use ropeway_io::path::PathError;
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::ETag;
 
+use super::copy::is_archived;
 use crate::client;
 use crate::entry::SideName;
 
@@ -62,12 +63,30 @@ pub enum Error {
     /// The parts that the object was uploaded in cannot be kept.
     #[error("its parts cannot be kept: {0}; without --auto-chunksize it is cut anew")]
     Parts(String),
+    /// It is in an archive, from which it must be restored before it can be read.
+    #[error("it is archived, and has to be restored before it can be read")]
+    Archived,
+    /// The target's object is not, or no longer, one that may be replaced.
+    #[error("the target's object was left as it is, since it is there, or is not what was listed: {0}")]
+    Overtaken(Box<client::Error>),
+    /// The service did not copy by itself.
+    #[error("the service did not copy it: {0}")]
+    NotCopied(Box<client::Error>),
     /// Beyond 10,000 parts of 5 GiB.
     #[error("{0} bytes are more than 10,000 parts of 5 GiB can hold, the largest object that S3 takes")]
     TooLarge(u64),
     /// The run is ending; the object was not finished.
     #[error("the run was stopped")]
     Stopped,
+}
+
+/// Why an object was left alone, which is no failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftAlone {
+    /// It cannot be read before it is restored.
+    Archived,
+    /// The person does not want the target's replaced.
+    Overtaken,
 }
 
 /// What is done for a large object before its bytes come.
@@ -99,6 +118,9 @@ impl Error {
             | Error::ChangedSincePlanned(_)
             | Error::NotRegular
             | Error::Parts(_)
+            | Error::Archived
+            | Error::Overtaken(_)
+            | Error::NotCopied(_)
             | Error::TooLarge(_)
             | Error::Stopped => false,
         }
@@ -142,6 +164,9 @@ impl Error {
             | Error::Changed(_)
             | Error::ChangedSincePlanned(_)
             | Error::NotRegular
+            | Error::Archived
+            | Error::Overtaken(_)
+            | Error::NotCopied(_)
             | Error::Mismatch(_)
             | Error::Spoilt { .. }
             | Error::Parts(_)
@@ -166,14 +191,44 @@ impl Error {
         }
     }
 
+    /// Whether this is a reason to leave the object alone rather than a failure.
+    pub fn left_alone(&self) -> Option<LeftAlone> {
+        match self {
+            Error::Archived => Some(LeftAlone::Archived),
+            Error::Overtaken(_) => Some(LeftAlone::Overtaken),
+            Error::Client(..)
+            | Error::Local { .. }
+            | Error::Path(_)
+            | Error::Key(_)
+            | Error::MarkerWithContent
+            | Error::Vanished
+            | Error::Changed(_)
+            | Error::ChangedSincePlanned(_)
+            | Error::NotRegular
+            | Error::Mismatch(_)
+            | Error::Spoilt { .. }
+            | Error::Parts(_)
+            | Error::NotCopied(_)
+            | Error::TooLarge(_)
+            | Error::Stopped => None,
+        }
+    }
+
     pub(super) fn source(error: client::Error) -> Error {
         match error.class() {
+            _ if is_archived(&error) => Error::Archived,
             Class::Absent if error.code() != Some("NoSuchBucket") => Error::Vanished,
             _ => Error::Client(SideName::Source, Box::new(error)),
         }
     }
 
     pub(super) fn target(error: client::Error) -> Error {
+        // Only a write with a condition is answered so. Where nothing is left that could match, some say that it is absent.
+        let writes = matches!(error.operation, "PutObject" | "CompleteMultipartUpload" | "CopyObject");
+        let conditions = ["PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"];
+        if writes && error.code().is_some_and(|code| conditions.contains(&code)) {
+            return Error::Overtaken(Box::new(error));
+        }
         Error::Client(SideName::Target, Box::new(error))
     }
 

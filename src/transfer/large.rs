@@ -10,24 +10,24 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
 use ropeway_io::path::{Partial, key_to_relative};
-use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme, Md5Digest};
+use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::name::{ETag, Key, UploadId};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::board::{PartsJob, PartsReturned};
 use super::carry::{carry_part, read_ahead};
 use super::error::MAKE_ROOM;
-use super::multipart::{complete, create_upload};
+use super::multipart::{Whole, complete, create_upload};
 use super::part::{self, Cut};
 use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
-use super::verify::{ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
-use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, metadata};
+use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
+use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, Way, metadata};
 use crate::client::{Checks, UploadProof};
-use crate::entry::Entry;
+use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
 
 /// A large object under way: all that a shard needs to know to carry some of its parts.
@@ -42,6 +42,8 @@ pub(super) struct Large {
     source_identity: Option<(u64, u64)>,
     /// The hashes of each part with which alone what the source says can be compared.
     pub(super) wanted: Wanted,
+    /// Whether the parts are read here, or copied by the target's service.
+    pub(super) way: Way,
     pub(super) target: Destination,
     /// Parts that an earlier run brought, by their numbers.
     pub(super) known: BTreeMap<u32, Known>,
@@ -55,8 +57,8 @@ pub(super) enum Destination {
     /// Into a multipart upload.
     Upload { key: Key, upload_id: UploadId },
     /// The whole object in one request, streamed: it is below the multipart threshold and larger than a buffer, or it is to be
-    /// in one piece because its source is.
-    Put { key: Key, metadata: Box<ObjectMetadata>, checks: Checks },
+    /// in one piece because its source is. `existing` is the ETag of what it replaces.
+    Put { key: Key, metadata: Box<ObjectMetadata>, checks: Checks, existing: Option<ETag> },
 }
 
 /// One part that has arrived.
@@ -90,12 +92,12 @@ enum Unfinished {
 }
 
 /// What is known of the source before its parts are read.
-struct About {
-    expected: Expected,
+pub(super) struct About {
+    pub(super) expected: Expected,
     /// The cut that is to be kept.
     keeps: Option<Kept>,
-    has_checksum: bool,
-    metadata: ObjectMetadata,
+    pub(super) has_checksum: bool,
+    pub(super) metadata: ObjectMetadata,
     modified_ns: i64,
 }
 
@@ -109,15 +111,25 @@ enum Kept {
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Moves one object in parts. `sure` believes nothing of its parts that the service does not say.
-pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened, sure: bool) -> Result<Receipt, Error> {
-    let mut about = kit.stop.or_abandon(examine(kit, entry, &mut source, sure)).await?;
-    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, entry, source, &mut about)).await?;
+pub(super) async fn transfer(
+    kit: &Rc<Kit>,
+    action: &Action,
+    mut source: Opened,
+    way: Way,
+    sure: bool,
+) -> Result<Receipt, Error> {
+    let mut about = kit.stop.or_abandon(examine(kit, &action.entry, &mut source, sure)).await?;
+    let (attached, unfinished) = kit.stop.or_abandon(begin(kit, action, source, &mut about, way)).await?;
     let checked = async { check(kit, &attached, &about, carry(kit, &attached).await?).await };
     match checked.await {
         Ok((parts, read)) => {
-            let receipt = finish(kit, &attached, &about, unfinished, &parts).await?;
+            let receipt = finish(kit, action, &attached, &about, unfinished, &parts).await?;
             attached.ledger.forget().await;
-            Ok(Receipt { proof: proven(kit, read, receipt.proof), ..receipt })
+            match way {
+                Way::Streamed => Ok(Receipt { proof: proven(kit, read, receipt.proof), ..receipt }),
+                // Nothing was read here; what the two services say of their objects was compared.
+                Way::Copied => Ok(receipt),
+            }
         }
         Err(error) => {
             leave(kit, &attached.ledger, unfinished, &error).await;
@@ -127,17 +139,17 @@ pub(super) async fn transfer(kit: &Rc<Kit>, entry: &Entry, mut source: Opened, s
 }
 
 /// Asks the source what its content should hash to, and how it was cut.
-async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure: bool) -> Result<About, Error> {
+pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure: bool) -> Result<About, Error> {
     match (&mut source.content, &kit.source) {
         (Content::File { .. }, _) => Ok(About {
             expected: Expected::nothing(Unproven::Local),
             keeps: None,
             has_checksum: true,
-            metadata: metadata::of_file(&entry.key, source.modified_ns),
+            metadata: metadata::of_file(kit, &entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
         (Content::Object { key, etag }, Side::Bucket(side)) => {
-            let head = side.client.head(key).await.map_err(Error::source)?;
+            let mut head = side.client.head(key).await.map_err(Error::source)?;
             if head.size_bytes != source.size_bytes {
                 return Err(Error::Changed(format!(
                     "it had {} bytes and now has {}",
@@ -161,9 +173,9 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure: bool) -> R
                 (true, PartsOf::Contradictory(how)) => return Err(Error::Parts(how)),
             };
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
+            let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
+            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
             *etag = head.etag;
-            let mut metadata = head.metadata;
-            metadata::forget_upload(&mut metadata);
             Ok(About { expected, keeps, has_checksum, metadata, modified_ns })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
@@ -173,19 +185,27 @@ async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure: bool) -> R
 /// Decides the cut and makes a place at the target.
 async fn begin(
     kit: &Rc<Kit>,
-    entry: &Entry,
+    action: &Action,
     source: Opened,
     about: &mut About,
+    way: Way,
 ) -> Result<(Attached, Unfinished), Error> {
+    let (entry, mark) = (&action.entry, kit.upload_mark(way));
     let size_bytes = source.size_bytes;
     let cut = cut(kit, size_bytes, about).ok_or(Error::TooLarge(size_bytes))?;
     let in_one_piece = match (&about.keeps, &kit.target) {
         (_, Side::Local(_)) => false,
+        _ if way == Way::Copied => false,
         (Some(Kept::Whole), _) => size_bytes <= part::PART_BYTES_MAX,
         (Some(Kept::Parts(_)), _) => false,
         (None, _) => size_bytes < kit.sizes.multipart_threshold_bytes,
     };
-    let found = resume::find(kit, entry, &source, &cut, in_one_piece, &about.expected).await?;
+    // Of parts that the service copies, nothing is hashed here.
+    let hashed = match way {
+        Way::Streamed => about.expected.clone(),
+        Way::Copied => Expected::nothing(Unproven::NoChecksum),
+    };
+    let found = resume::find(kit, entry, &source, &cut, in_one_piece, &hashed, &mark).await?;
     let (target, file, unfinished, cut, known, ledger) = match (found, &kit.target) {
         (Some(Found { ledger, part_bytes, parts, place }), target) => {
             let (target, file, unfinished) = take_up(kit, entry, target, place, size_bytes).await?;
@@ -203,13 +223,13 @@ async fn begin(
             let key = side.key(&entry.key)?;
             let (target, unfinished, ledger) = if in_one_piece {
                 let checks = checks_in_advance(kit, side, &source, &about.expected).await?;
-                let metadata = Box::new(about.metadata.clone());
-                (Destination::Put { key, metadata, checks }, Unfinished::Put, Ledger::default())
+                let (metadata, existing) = (Box::new(about.metadata.clone()), action.existing_etag().cloned());
+                (Destination::Put { key, metadata, checks, existing }, Unfinished::Put, Ledger::default())
             } else if !cut.is_uploadable(size_bytes) {
                 let how = "it has parts that S3 takes only as the last of an upload, or not at all";
                 return Err(Error::Parts(how.to_owned()));
             } else {
-                let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+                let token = format!("{:016x}{:016x}{mark}", fastrand::u64(..), fastrand::u64(..));
                 let place = SavedPlace::Upload { token: token.clone(), upload_id: None };
                 let ledger = Ledger::begin(kit, &entry.key, &source, &cut, place).await;
                 let upload_id = match create_upload(kit, side, &key, &about.metadata, &token, &cut).await {
@@ -229,6 +249,7 @@ async fn begin(
     let cut = if in_one_piece { Cut::Equal(size_bytes.max(1)) } else { cut };
     about.expected =
         std::mem::replace(&mut about.expected, Expected::nothing(Unproven::NoChecksum)).in_parts_of(&cut, size_bytes);
+    let hashed = hashed.in_parts_of(&cut, size_bytes);
     let large = Large {
         id: kit.board.new_id(),
         owner: kit.shard,
@@ -236,11 +257,12 @@ async fn begin(
         size_bytes,
         cut,
         source_identity: source.identity(),
-        wanted: about.expected.wanted_of_parts(),
+        way,
+        wanted: hashed.wanted_of_parts(),
         target,
         known,
     };
-    let in_order = Turnstile::new(&kit.lanes, about.expected.wanted_in_order());
+    let in_order = Turnstile::new(&kit.lanes, hashed.wanted_in_order());
     Ok((Attached { large: Arc::new(large), source, file, in_order, ledger }, unfinished))
 }
 
@@ -405,6 +427,9 @@ async fn check(
     parts: Vec<PartDone>,
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
+    if attached.large.way == Way::Copied {
+        return Ok((parts, NOT_COMPARED));
+    }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
     assert_eq!(carried, attached.large.size_bytes, "parts cover the object once");
     let whole = match &attached.in_order {
@@ -422,22 +447,40 @@ async fn check(
 /// Makes the object appear at the target.
 async fn finish(
     kit: &Kit,
+    action: &Action,
     attached: &Attached,
     about: &About,
     unfinished: Unfinished,
     parts: &[PartDone],
 ) -> Result<Receipt, Error> {
     let size_bytes = attached.large.size_bytes;
-    let crc = combined_crc(parts);
+    let crc = match attached.large.way {
+        Way::Streamed => Some(combined_crc(parts)),
+        // Of copied parts the service alone knows the sums, and not every service tells.
+        Way::Copied => parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts)),
+    };
+    let theirs = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
+    if let (Way::Copied, Some(theirs), Some(ours)) = (attached.large.way, theirs, crc) {
+        verify::same_checksum(StoredChecksum::of_bytes(ours.into()), StoredChecksum::of_bytes(theirs))?;
+    }
     let (proof, etag, kept) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
             (NOT_COMPARED, None, true)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
-            let completed = complete(kit, side, &key, &upload_id, &token, parts);
-            match kit.stop.or_abandon(completed).await {
-                Ok(acknowledged) => (acknowledged.proof, acknowledged.etag, acknowledged.checksum.is_some()),
+            let whole = Whole { key: &key, upload_id: &upload_id, token: &token, crc, parts };
+            let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
+            let judged = async {
+                let (answer, acknowledged) = completed.await?;
+                let proof = match attached.large.way {
+                    Way::Streamed => acknowledged.proof,
+                    Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,
+                };
+                Ok((proof, acknowledged.etag, acknowledged.checksum.is_some()))
+            };
+            match kit.stop.or_abandon(judged).await {
+                Ok(judged) => judged,
                 Err(error) => {
                     leave(kit, &attached.ledger, Unfinished::Upload { key, upload_id, token }, &error).await;
                     return Err(error);
@@ -451,7 +494,7 @@ async fn finish(
         }
     };
     let version = Version { modified_ns: attached.large.entry.modified_ns, etag: attached.large.entry.etag.clone() };
-    let (crc64nvme, etag) = (Some(crc.0), etag.map(|etag| etag.to_string()));
+    let (crc64nvme, etag) = (crc.map(|crc| crc.0), etag.map(|etag| etag.to_string()));
     let lacks = Lacks::of(kit, about.has_checksum, kept);
     Ok(Receipt { size_bytes, proof, crc64nvme, etag, version, lacks })
 }

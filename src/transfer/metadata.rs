@@ -2,15 +2,22 @@
 //!
 //! * `mtime`: the file's own modification time, seconds since 1970 with a decimal fraction, as rclone and s3fs write it, so
 //!   that trees made by either keep their times.
+//! * `s3sync_origin_last_modified`: the same as s3sync writes it, for those who ask for it; never read.
 //! * `ropeway-token`: unique to one multipart upload. When the answer to its completion is lost, the token tells whether
 //!   the object that stands there now is ours (reliability.md P07).
 //! * `ropeway-part-bytes`: the part size of a multipart upload, with which its ETag can be computed again later.
 
+use ropeway_s3proto::date::rfc3339_of_unix_ns;
+use ropeway_s3proto::name::Key;
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::part::Cut;
+use super::side::BucketSide;
+use super::{Error, Kit, Side};
+use crate::client::ObjectHead;
 
 const MTIME: &str = "mtime";
+const S3SYNC_MODIFIED: &str = "s3sync_origin_last_modified";
 const TOKEN: &str = "ropeway-token";
 const PART_BYTES: &str = "ropeway-part-bytes";
 
@@ -36,13 +43,59 @@ pub(super) fn part_bytes(metadata: &ObjectMetadata) -> Option<u64> {
     user(metadata, PART_BYTES)?.parse().ok().filter(|bytes| *bytes > 0)
 }
 
-/// What an uploaded file is given: its own time, and a Content-Type guessed from its name.
-pub(super) fn of_file(key: &str, modified_ns: i64) -> ObjectMetadata {
+/// What an uploaded file is given: its own time, a Content-Type guessed from its name, and what the person wants.
+pub(super) fn of_file(kit: &Kit, key: &str, modified_ns: i64) -> ObjectMetadata {
     let content_type = mime_guess::from_path(key).first_raw().unwrap_or("application/octet-stream");
-    ObjectMetadata {
+    let mut metadata = ObjectMetadata {
         content_type: Some(content_type.to_owned()),
         user: vec![(MTIME.to_owned(), format_time(modified_ns))],
         ..ObjectMetadata::default()
+    };
+    if let Some(attributes) = &kit.attributes {
+        attributes.apply_to_file(&mut metadata, modified_ns);
+    }
+    metadata
+}
+
+/// What a copy of an object is given: what that has, its tags included, but for what the person wants otherwise. `modified_ns`
+/// is when it was written. A local target keeps none of it.
+pub(super) async fn of_object(
+    kit: &Kit,
+    side: &BucketSide,
+    key: &Key,
+    head: &mut ObjectHead,
+    modified_ns: i64,
+) -> Result<ObjectMetadata, Error> {
+    let mut metadata = std::mem::take(&mut head.metadata);
+    if let Side::Local(_) = kit.target {
+        return Ok(metadata);
+    }
+    forget_upload(&mut metadata);
+    // Only directory buckets have it, and they have no other: it belongs to the bucket.
+    metadata.storage_class.take_if(|class| class == "EXPRESS_ONEZONE");
+    let drops_tags = kit.attributes.as_ref().is_some_and(|it| it.drop_tags || it.given.tagging.is_some());
+    if head.tag_count > 0 && !drops_tags {
+        let tags = side.client.tags(key).await.map_err(Error::source)?;
+        metadata.tagging = (!tags.is_empty()).then(|| tags.to_header());
+    }
+    if let Some(attributes) = &kit.attributes {
+        attributes.apply_to_object(&mut metadata, modified_ns);
+    }
+    Ok(metadata)
+}
+
+/// Removes user metadata that says nothing of the content's own time.
+pub(super) fn keep_only_own(metadata: &mut ObjectMetadata) {
+    metadata.user.retain(|(name, _)| name.eq_ignore_ascii_case(MTIME));
+}
+
+/// Adds the source's modification time under s3sync's name, and under ours if there is none.
+pub(super) fn set_modified(metadata: &mut ObjectMetadata, modified_ns: i64) {
+    if let Some(time) = rfc3339_of_unix_ns(modified_ns) {
+        set(metadata, S3SYNC_MODIFIED, time);
+    }
+    if user(metadata, MTIME).is_none() {
+        set(metadata, MTIME, format_time(modified_ns));
     }
 }
 
@@ -55,7 +108,7 @@ pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, cut: &Cut) 
 }
 
 /// Removes what belonged to the upload that made the source object.
-pub(super) fn forget_upload(metadata: &mut ObjectMetadata) {
+fn forget_upload(metadata: &mut ObjectMetadata) {
     metadata.user.retain(|(name, _)| name != TOKEN && name != PART_BYTES);
 }
 
@@ -63,8 +116,8 @@ fn user<'a>(metadata: &'a ObjectMetadata, wanted: &str) -> Option<&'a str> {
     metadata.user.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
 }
 
-fn set(metadata: &mut ObjectMetadata, name: &str, value: String) {
-    metadata.user.retain(|(other, _)| other != name);
+pub(super) fn set(metadata: &mut ObjectMetadata, name: &str, value: String) {
+    metadata.user.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
     metadata.user.push((name.to_owned(), value));
 }
 

@@ -7,11 +7,15 @@
 //!
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
 //! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object, `sums` takes
-//! checksums and `parts_of` asks in what cut; `part` is the arithmetic. `delete` takes objects away, `compare` only looks at them.
+//! checksums and `parts_of` asks in what cut; `part` is the arithmetic; `attributes` and `metadata` know what travels beside the
+//! content. `copy` has the target's service copy by itself. `delete` takes objects away, `undo` those that came out wrong, `compare`
+//! only looks at them.
 
+mod attributes;
 pub mod board;
 mod carry;
 pub mod compare;
+mod copy;
 pub mod delete;
 mod error;
 mod large;
@@ -31,6 +35,7 @@ mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ropeway_io::buf::Arena;
@@ -39,6 +44,7 @@ use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
+use ropeway_s3proto::op::Condition;
 use ropeway_s3proto::op::ObjectMetadata;
 
 use crate::entry::{Action, ContentBy, Entry, Existing, Reason, SideName};
@@ -46,8 +52,10 @@ use crate::journal::Journal;
 
 use compare::Likeness;
 
+pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
-pub use error::Error;
+pub use copy::{sync_tags, tags_differ};
+pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
 pub use rate::Limited;
@@ -69,6 +77,8 @@ pub struct Kit {
     pub lanes: Md5Lanes,
     /// What is compared, and what uploads are given.
     pub integrity: Integrity,
+    /// What objects are given beside their content, if the person wants anything of them.
+    pub attributes: Option<Arc<Attributes>>,
     /// Where data is read.
     pub source: Side,
     /// Where data is written.
@@ -186,6 +196,22 @@ impl Kit {
         }
     }
 
+    /// When an object may be written in whose place the target listed this one.
+    fn condition<'a>(&self, listed: Option<&'a ETag>) -> Condition<'a> {
+        self.attributes.as_ref().map_or(Condition::Always, |attributes| attributes.condition(listed))
+    }
+
+    /// Stands in the tokens of uploads behind their first `-`, and tells those apart that were opened to take other attributes,
+    /// or parts that came another way.
+    fn upload_mark(&self, way: Way) -> String {
+        let fingerprint = self.attributes.as_ref().and_then(|attributes| attributes.fingerprint);
+        match (fingerprint, way) {
+            (None, Way::Streamed) => String::new(),
+            (Some(fingerprint), Way::Streamed) => format!("-{fingerprint:016x}"),
+            (fingerprint, Way::Copied) => format!("-c{:016x}", fingerprint.unwrap_or(0)),
+        }
+    }
+
     /// Whether what is sent to the target will have its ETag compared, so that its MD5 is wanted.
     fn target_wants_md5(&self) -> bool {
         match &self.target {
@@ -238,6 +264,7 @@ pub async fn settled(kit: &Kit, action: &Action) -> Result<Settled, Error> {
         | Reason::Content
         | Reason::ETag
         | Reason::Checksum
+        | Reason::Tags
         | Reason::Unconditional => {}
     }
     match (&kit.target, entry.key.strip_suffix('/')) {
@@ -276,7 +303,7 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
     let (mut starts, mut reached_in_vain) = (1, 0);
     let mut spoilt = None;
     let error = loop {
-        let error = match start(kit, entry, starts > 1).await {
+        let error = match start(kit, action, starts > 1).await {
             Ok(receipt) => return Ok(receipt),
             Err(error) => error,
         };
@@ -311,14 +338,34 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
 }
 
 /// Looks at the source as it is now and chooses the way.
-async fn start(kit: &Rc<Kit>, entry: &Entry, fresh: bool) -> Result<Receipt, Error> {
+async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, Error> {
+    let entry = &action.entry;
+    if copy::wanted(kit) {
+        let mut source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
+        let in_one_piece = source.size_bytes < kit.sizes.multipart_threshold_bytes
+            || kit.integrity.keep_parts && source.size_bytes <= part::PART_BYTES_MAX;
+        let copied = if in_one_piece && !keeps_parts(kit, &source) {
+            kit.stop
+                .or_abandon(async {
+                    let about = large::examine(kit, entry, &mut source, fresh).await?;
+                    copy::whole(kit, action, &source, &about).await
+                })
+                .await
+        } else {
+            large::transfer(kit, action, source, Way::Copied, fresh).await
+        };
+        match copied {
+            Err(error) if copy::refused(kit, &error) => {}
+            result => return result,
+        }
+    }
     let source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
     let size_bytes = source.size_bytes;
     let one_buffer = size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes;
     if one_buffer && !keeps_parts(kit, &source) {
-        kit.stop.or_abandon(small::transfer(kit, entry, source, fresh)).await
+        kit.stop.or_abandon(small::transfer(kit, action, source, fresh)).await
     } else {
-        large::transfer(kit, entry, source, fresh).await
+        large::transfer(kit, action, source, Way::Streamed, fresh).await
     }
 }
 
@@ -331,13 +378,22 @@ fn keeps_parts(kit: &Kit, source: &side::Opened) -> bool {
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
 pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::of_file(&entry.key, entry.modified_ns)),
+        Side::Local(_) => Ok(metadata::of_file(kit, &entry.key, entry.modified_ns)),
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
             let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
             Ok(head.metadata)
         }
     }
+}
+
+/// Which way an object's bytes take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through this machine.
+    Streamed,
+    /// Within the target's service.
+    Copied,
 }
 
 /// The modification time stored with the object on whichever side is a bucket.

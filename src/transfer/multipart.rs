@@ -3,12 +3,12 @@
 
 use ropeway_s3proto::checksum::{Algorithm, ChecksumType, Crc64Nvme, StoredChecksum};
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use super::large::PartDone;
 use super::part::Cut;
 use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
-use super::verify::{self, Compared, Proof, Unproven, combined_crc};
+use super::verify::{self, Compared, Proof, Unproven};
 use super::{Error, Kit, metadata, sums};
 use crate::client::{self, CompletedPart, Failure, ObjectHead, UploadProof, Uploaded};
 
@@ -39,26 +39,35 @@ pub(super) async fn create_upload(
     .map_err(Error::target)
 }
 
+/// All parts of an upload, and what they come to.
+pub(super) struct Whole<'a> {
+    pub(super) key: &'a Key,
+    pub(super) upload_id: &'a UploadId,
+    pub(super) token: &'a str,
+    /// Of the whole content, if it is known.
+    pub(super) crc: Option<Crc64Nvme>,
+    pub(super) parts: &'a [PartDone],
+}
+
 /// Completes an upload, and compares the object that it made with its parts.
 pub(super) async fn complete(
     kit: &Kit,
     side: &BucketSide,
-    key: &Key,
-    upload_id: &UploadId,
-    token: &str,
-    parts: &[PartDone],
-) -> Result<Acknowledged, Error> {
+    whole: Whole<'_>,
+    condition: Condition<'_>,
+) -> Result<(Uploaded, Acknowledged), Error> {
+    let Whole { key, upload_id, token, crc, parts } = whole;
     let (etags, algorithm) = (kit.etags(side), kit.integrity.algorithm());
     let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
     let with_checksums = side.client.abilities().upload_proof() == UploadProof::Checksum;
     let whole = match kit.integrity.covers() {
-        ChecksumType::FullObject if with_checksums => made_of(algorithm, false, parts).map(|whole| whole.checksum),
+        ChecksumType::FullObject if with_checksums => made_of(algorithm, false, parts, crc).map(|whole| whole.checksum),
         ChecksumType::FullObject | ChecksumType::Composite => None,
     };
     let list: Result<Vec<CompletedPart>, Error> =
-        parts.iter().map(|part| part.completed(algorithm, with_checksums)).collect();
+        parts.iter().map(|part| part.completed(algorithm, with_checksums, crc.is_some())).collect();
     let list = list?;
-    let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes).await {
+    let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes, condition).await {
         Ok(completed) => completed,
         Err(error) => reconcile(side, key, token, size_bytes, error).await?,
     };
@@ -67,9 +76,9 @@ pub(super) async fn complete(
         (None, None) => uploaded(side.client.head(key).await.map_err(Error::target)?),
         _ => answer,
     };
-    let Uploaded { etag, etag_is_md5, checksum: theirs } = answer;
+    let Uploaded { etag, etag_is_md5, checksum: theirs } = answer.clone();
     let theirs = theirs.filter(|theirs| theirs.parts.is_none() || kit.integrity.of_parts);
-    let ours = theirs.and_then(|theirs| made_of(theirs.checksum.algorithm(), theirs.parts.is_some(), parts));
+    let ours = theirs.and_then(|theirs| made_of(theirs.checksum.algorithm(), theirs.parts.is_some(), parts, crc));
     let agrees = match (ours, theirs) {
         (Some(ours), Some(theirs)) if kit.integrity.uploaded_checksums => {
             verify::same_checksum(ours, theirs).map_err(|error| error.of_what_was_made(etag.as_ref()))?
@@ -91,13 +100,19 @@ pub(super) async fn complete(
         (false, Compared::Not(_)) => of_parts,
     };
     let checksum = ours.map(|ours| ours.checksum).filter(|ours| ours.algorithm() == algorithm);
-    Ok(Acknowledged { etag, proof, checksum })
+    Ok((answer, Acknowledged { etag, proof, checksum }))
 }
 
-/// What a service must keep of an object of these parts. None if that does not follow from what is known of them.
-fn made_of(algorithm: Algorithm, is_composite: bool, parts: &[PartDone]) -> Option<StoredChecksum> {
+/// What a service must keep of an object of these parts, whose CRC64NVME is `crc`. None if that does not follow from what is
+/// known of them.
+fn made_of(
+    algorithm: Algorithm,
+    is_composite: bool,
+    parts: &[PartDone],
+    crc: Option<Crc64Nvme>,
+) -> Option<StoredChecksum> {
     match (algorithm, is_composite) {
-        (Algorithm::Crc64Nvme, false) => Some(StoredChecksum::of_bytes(combined_crc(parts).into())),
+        (Algorithm::Crc64Nvme, false) => crc.map(|crc| StoredChecksum::of_bytes(crc.into())),
         _ => sums::of_parts(algorithm, is_composite, parts, |part| part.acknowledged.as_ref()?.checksum),
     }
 }
@@ -117,7 +132,11 @@ async fn reconcile(
     error: client::Error,
 ) -> Result<Uploaded, Error> {
     let lost = match &error.failure {
-        Failure::Service(refusal) => refusal.code == "NoSuchUpload" || refusal.is_ambiguous(),
+        Failure::Service(refusal) => {
+            // Under a condition, an earlier try that got through is in the way of the next.
+            let in_the_way = refusal.code == "PreconditionFailed" && error.attempts > 1;
+            refusal.code == "NoSuchUpload" || refusal.is_ambiguous() || in_the_way
+        }
         Failure::Transport { .. }
         | Failure::Protocol(_)
         | Failure::Changed(_)
@@ -150,17 +169,22 @@ fn multipart_digest(parts: &[CompletedPart]) -> Option<[u8; 16]> {
 
 impl PartDone {
     /// The part as the completion names it.
-    fn completed(&self, algorithm: Algorithm, with_checksum: bool) -> Result<CompletedPart, Error> {
+    fn completed(&self, algorithm: Algorithm, with_checksum: bool, has_crc: bool) -> Result<CompletedPart, Error> {
         let etag = self.acknowledged.as_ref().and_then(|it| it.etag.clone());
         let etag = etag.ok_or_else(|| Error::Mismatch(format!("the service gave part {} no ETag", self.number)))?;
         let number = PartNumber::new(self.number).expect("an upload is cut into 10,000 parts at most");
         let checksum = match algorithm {
-            Algorithm::Crc64Nvme => Some(Crc64Nvme(self.crc64).into()),
+            Algorithm::Crc64Nvme => has_crc.then_some(Crc64Nvme(self.crc64).into()),
             Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Sha1 | Algorithm::Sha256 => {
                 self.acknowledged.as_ref().and_then(|it| it.checksum)
             }
         };
         Ok(CompletedPart { number, etag, checksum: checksum.filter(|_| with_checksum) })
+    }
+
+    /// Whether the service has computed its sum.
+    pub(super) fn has_service_crc(&self) -> bool {
+        self.acknowledged.as_ref().and_then(|it| it.checksum).is_some_and(|checksum| checksum.crc64nvme().is_some())
     }
 
     fn proof(&self) -> Proof {

@@ -72,7 +72,8 @@ pub(super) struct Ledger {
 }
 
 /// Looks for what an earlier run left of this object. `cut` is the one that is wanted now; a file may have another, unless what
-/// the source says of its content covers such parts alone. An object that goes in one piece is never continued.
+/// the source says of its content covers such parts alone. An upload was opened with the attributes that its object will have,
+/// so it is of use only if it bears the same `mark`. An object that goes in one piece is never continued.
 pub(super) async fn find(
     kit: &Kit,
     entry: &Entry,
@@ -80,6 +81,7 @@ pub(super) async fn find(
     cut: &Cut,
     in_one_piece: bool,
     expected: &Expected,
+    mark: &str,
 ) -> Result<Option<Found>, Error> {
     let Some(saved) = kit.journal.recall(&entry.key).await else { return Ok(None) };
     let wanted = expected.clone().in_parts_of(cut, source.size_bytes).wanted_of_parts();
@@ -93,7 +95,9 @@ pub(super) async fn find(
             // Its length is the object's, whatever became of it meanwhile.
             reopened.ok().filter(|partial| partial.set_len(source.size_bytes).is_ok()).map(FoundPlace::File)
         }
-        (SavedPlace::Upload { token, upload_id: Some(id) }, Side::Bucket(_)) if same && same_cut && !in_one_piece => {
+        (SavedPlace::Upload { token, upload_id: Some(id) }, Side::Bucket(_))
+            if same && is_marked(token, mark) && same_cut && !in_one_piece =>
+        {
             let upload_id = UploadId::parse(id).ok();
             upload_id.map(|upload_id| FoundPlace::Upload { upload_id, token: token.clone() })
         }
@@ -133,6 +137,11 @@ fn was_opened_otherwise(kit: &Kit, listed: &[ListedPart]) -> bool {
     let wanted = kit.integrity.algorithm();
     let other = |part: &ListedPart| part.checksum.is_some_and(|checksum| checksum.algorithm() != wanted);
     listed.iter().any(other) || listed.is_empty() && kit.integrity.upload_with.is_some()
+}
+
+/// Whether the token of an upload bears this mark, and no other.
+fn is_marked(token: &str, mark: &str) -> bool {
+    token.find('-').map_or("", |at| &token[at..]) == mark
 }
 
 /// Removes what an earlier run left and cannot be continued.

@@ -2,14 +2,14 @@
 
 use ropeway_io::buf::Lease;
 use ropeway_io::path::key_to_relative;
-use ropeway_s3proto::name::{ETag, ETagClass};
+use ropeway_s3proto::name::{ETag, ETagClass, Key};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::parts_of::{parts_of, stored_parts_of};
-use super::side::{Content, NOT_COMPARED, Opened, write_failed};
+use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, write_failed};
 use super::verify::{Expected, Hashed, Proof};
 use super::{Error, Kit, Lacks, Receipt, Side, Version, metadata};
-use crate::entry::Entry;
+use crate::entry::{Action, Entry};
 
 /// The content in memory, with what must travel beside it.
 struct Read {
@@ -26,11 +26,11 @@ struct Read {
 pub(super) const FILE_MODE: u32 = 0o666;
 
 /// Moves one object through one buffer. `sure` believes nothing of its parts that the service does not say.
-pub(super) async fn transfer(kit: &Kit, entry: &Entry, source: Opened, sure: bool) -> Result<Receipt, Error> {
+pub(super) async fn transfer(kit: &Kit, action: &Action, source: Opened, sure: bool) -> Result<Receipt, Error> {
     let buffer = kit.arena.lease(source.size_bytes as usize).await;
-    let read = read(kit, entry, &source, buffer, sure).await?;
+    let read = read(kit, &action.entry, &source, buffer, sure).await?;
     drop(source);
-    write(kit, entry, read).await
+    write(kit, action, read).await
 }
 
 async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure: bool) -> Result<Read, Error> {
@@ -38,7 +38,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
         (Content::File { .. }, _) => {
             let read = source.read(kit, 0..source.size_bytes, buffer, kit.target_wants_md5()).await?;
             source.check_unchanged()?;
-            let metadata = metadata::of_file(&entry.key, source.modified_ns);
+            let metadata = metadata::of_file(kit, &entry.key, source.modified_ns);
             let modified_ns = source.modified_ns;
             let version = Version { modified_ns, etag: None };
             let content = read.freeze();
@@ -51,7 +51,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             let lane = with_md5.then(|| kit.lanes.lane());
             kit.limited.bytes.take(source.size_bytes).await;
             let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
-            let (head, crc) = got.map_err(Error::source)?;
+            let (mut head, crc) = got.map_err(Error::source)?;
             let parts = match sure || head.needs_parts() && kit.integrity.etags {
                 true => parts_of(side, key, &head, sure).await.map_err(Error::source)?,
                 false => stored_parts_of(&head),
@@ -61,16 +61,17 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             let proof = expected.check_whole(&mut content, etags, &kit.lanes).await?;
             let source_has_checksum = head.checksum.is_some();
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
-            let version = Version { modified_ns: head.last_modified_ns.unwrap_or(source.modified_ns), etag: head.etag };
-            let mut metadata = head.metadata;
-            metadata::forget_upload(&mut metadata);
+            let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
+            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let version = Version { modified_ns: written_ns, etag: head.etag };
             Ok(Read { content, proof, metadata, modified_ns, version, source_has_checksum })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
 }
 
-async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Error> {
+async fn write(kit: &Kit, action: &Action, mut read: Read) -> Result<Receipt, Error> {
+    let entry = &action.entry;
     let content = read.content.content.clone();
     let size_bytes = content.len() as u64;
     let crc64nvme = Some(read.content.crc.0);
@@ -86,12 +87,20 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
         }
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
-            let metadata = &read.metadata;
-            let acknowledged = side
+            let (metadata, condition) = (&read.metadata, kit.condition(action.existing_etag()));
+            let sent = side
                 .send_proven(kit, &mut read.content, async |client, checks| {
-                    client.put(&key, metadata, checks, content.clone()).await
+                    client.put(&key, metadata, condition, checks, content.clone()).await
                 })
-                .await?;
+                .await;
+            let acknowledged = match sent {
+                // An earlier try may have got through, and its answer been lost: then it is our own object that is in the way.
+                Err(Error::Overtaken(error)) if error.attempts > 1 => {
+                    let ours = written_by_us(kit, side, &key, &mut read).await?;
+                    ours.ok_or(Error::Overtaken(error))?
+                }
+                sent => sent?,
+            };
             kit.moved(size_bytes);
             let proof = proven(kit, read.proof, acknowledged.proof);
             let lacks = Lacks::of(kit, source_has_checksum, acknowledged.checksum.is_some());
@@ -99,6 +108,27 @@ async fn write(kit: &Kit, entry: &Entry, mut read: Read) -> Result<Receipt, Erro
             Ok(Receipt { size_bytes, proof, crc64nvme, etag, version: read.version, lacks })
         }
     }
+}
+
+/// What the target has under the key, if that is the object that was to be written, content and metadata alike.
+async fn written_by_us(
+    kit: &Kit,
+    side: &BucketSide,
+    key: &Key,
+    read: &mut Read,
+) -> Result<Option<Acknowledged>, Error> {
+    let head = side.client.head(key).await.map_err(Error::target)?;
+    let (size_bytes, etags) = (read.content.content.len() as u64, kit.etags(side));
+    if head.size_bytes != size_bytes || head.metadata.user != read.metadata.user {
+        return Ok(None);
+    }
+    let expected = Expected::of(&head, None, etags, kit.integrity.of_parts);
+    let compared = expected.check_whole(&mut read.content, etags, &kit.lanes).await;
+    let checksum = expected.of_bytes();
+    Ok(match compared {
+        Ok(Proof::None(_)) | Err(_) => None,
+        Ok(proof) => Some(Acknowledged { etag: head.etag, proof, checksum }),
+    })
 }
 
 /// The proof of the whole way. A local side gives nothing to compare with: its bytes are taken as they are, or written by a

@@ -397,6 +397,33 @@ impl Expected {
         Ok(self.proof(agrees, etag))
     }
 
+    /// Compares what a service says of a copy that it made, with what the source's service says of the original.
+    pub(super) fn check_copy(&self, answer: &Uploaded, etags: ETags<'_>) -> Result<Proof, Error> {
+        let ours = match &self.checksum {
+            ExpectedChecksum::OfBytes(checksum) => Some(of_bytes(*checksum)),
+            ExpectedChecksum::OfParts(stored, _) => Some(*stored),
+            ExpectedChecksum::Nothing(_) => None,
+        };
+        // Checksums of different kinds say nothing of each other.
+        let comparable = |ours: &StoredChecksum, theirs: &StoredChecksum| {
+            ours.checksum.algorithm() == theirs.checksum.algorithm() && ours.parts == theirs.parts
+        };
+        let agrees = match (ours, answer.checksum) {
+            (Some(ours), Some(theirs)) if comparable(&ours, &theirs) => same_checksum(ours, theirs)?,
+            _ => false,
+        };
+        let theirs = answer.etag.as_ref().filter(|_| answer.etag_is_md5).map(ETag::class);
+        let etag = match (&self.etag, theirs) {
+            (ExpectedETag::Md5(ours), Some(ETagClass::Md5(theirs))) => etags.same_content(*ours, theirs, agrees)?,
+            (ExpectedETag::Md5OfParts { digest: ours, .. }, Some(ETagClass::Multipart { digest: theirs, .. })) => {
+                etags.same_parts(*ours, theirs, agrees)?
+            }
+            (ExpectedETag::Nothing(reason), _) => Compared::Not(*reason),
+            (ExpectedETag::Md5(_) | ExpectedETag::Md5OfParts { .. }, _) => Compared::Not(Unproven::NoChecksum),
+        };
+        Ok(self.proof(agrees, etag))
+    }
+
     fn proof(&self, checksum_agrees: bool, etag: Compared) -> Proof {
         match (checksum_agrees, etag, &self.checksum) {
             (true, etag, _) => Proof::by_checksum(etag),

@@ -376,8 +376,11 @@ impl Request {
         let operation = match method {
             "GET" if has("list-type") => "ListObjectsV2",
             "GET" if has("uploadId") => "ListParts",
+            "GET" if has("tagging") => "GetObjectTagging",
             "GET" => "GetObject",
             "HEAD" => "HeadObject",
+            "PUT" if has("tagging") => "PutObjectTagging",
+            "DELETE" if has("tagging") => "DeleteObjectTagging",
             "PUT" if has("uploadId") => "UploadPart",
             "PUT" => "PutObject",
             "POST" if has("uploads") => "CreateMultipartUpload",

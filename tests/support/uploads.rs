@@ -1,5 +1,7 @@
 //! Objects put into a bucket by hand: in parts of chosen sizes, with a checksum of a chosen kind.
 
+use std::collections::BTreeMap;
+
 use crc_fast::CrcAlgorithm;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -29,7 +31,14 @@ impl Server {
     /// An object put whole, with a checksum of this algorithm.
     #[track_caller]
     pub fn put_summed(&self, bucket: &str, key: &str, algorithm: &str, content: &[u8]) {
-        self.put_with(bucket, key, &[(&header(algorithm), &checksum(algorithm, content))], content);
+        self.put_summed_with(bucket, key, algorithm, &[], content);
+    }
+
+    /// The same, with more headers.
+    #[track_caller]
+    pub fn put_summed_with(&self, bucket: &str, key: &str, algorithm: &str, more: &[(&str, &str)], content: &[u8]) {
+        let (name, value) = (header(algorithm), checksum(algorithm, content));
+        self.put_with(bucket, key, &[&[(name.as_str(), value.as_str())], more].concat(), content);
     }
 
     /// An object put in such parts, with a checksum of this algorithm and type (`COMPOSITE` or `FULL_OBJECT`) if one is given.
@@ -75,9 +84,20 @@ impl Server {
 
     /// The object's ETag without quotes, and its headers, the checksum among them.
     #[track_caller]
-    pub fn head_summed(&self, bucket: &str, key: &str) -> (String, std::collections::BTreeMap<String, String>) {
-        let target = format!("/{bucket}/{key}");
-        let answer = self.request("HEAD", &target, &[("x-amz-checksum-mode", "ENABLED")], b"").expect(key);
+    pub fn head_summed(&self, bucket: &str, key: &str) -> (String, BTreeMap<String, String>) {
+        self.head_summed_with(bucket, key, &[])
+    }
+
+    /// The same, with more headers.
+    #[track_caller]
+    pub fn head_summed_with(
+        &self,
+        bucket: &str,
+        key: &str,
+        more: &[(&str, &str)],
+    ) -> (String, BTreeMap<String, String>) {
+        let headers = [&[("x-amz-checksum-mode", "ENABLED")], more].concat();
+        let answer = self.request("HEAD", &format!("/{bucket}/{key}"), &headers, b"").expect(key);
         (answer.headers["etag"].trim_matches('"').to_owned(), answer.headers)
     }
 }

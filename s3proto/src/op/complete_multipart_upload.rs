@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use super::draft;
+use super::{condition::Condition, draft};
 use crate::{
     checksum::{Algorithm, Checksum, ChecksumType, StoredChecksum, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
@@ -32,6 +32,8 @@ pub struct CompleteMultipartUpload<'a> {
     pub checksum: Option<Checksum>,
     /// Bytes of all parts together. It is sent only beside the checksum, to servers that know both.
     pub object_size: u64,
+    /// When the object may take the place of what is there.
+    pub condition: Condition<'a>,
 }
 
 /// A part as the service acknowledged it.
@@ -61,6 +63,7 @@ impl CompleteMultipartUpload<'_> {
         draft::about_object(head, Method::POST, address, self.key, &query);
         draft::content_length(head, self.body().len() as u64);
         head.header("content-type", "application/xml");
+        self.condition.write(head);
         if self.checksum.is_some() {
             draft::checksums(head, None, self.checksum);
             head.header(X_AMZ_CHECKSUM_TYPE, ChecksumType::FullObject.name());
@@ -139,8 +142,14 @@ mod tests {
             checksum,
         };
         let parts = [part(1, Some(Crc64Nvme(0).into())), part(2, None)];
-        let plain =
-            CompleteMultipartUpload { key: &key, upload_id: &upload_id, parts: &parts, checksum: None, object_size: 9 };
+        let plain = CompleteMultipartUpload {
+            key: &key,
+            upload_id: &upload_id,
+            parts: &parts,
+            checksum: None,
+            object_size: 9,
+            condition: Condition::Always,
+        };
         let body = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
             <Part><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME><ETag>&quot;x&amp;y&quot;</ETag>\
             <PartNumber>1</PartNumber></Part>\

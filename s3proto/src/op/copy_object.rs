@@ -4,11 +4,12 @@
 use http::{Method, StatusCode};
 
 use super::{
+    condition::Condition,
     draft::{self, X_AMZ_VERSION_ID},
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
-    checksum::Crc64Nvme,
+    checksum::{Algorithm, Checksum, X_AMZ_CHECKSUM_ALGORITHM},
     date,
     endpoint::Address,
     error::ServiceError,
@@ -20,20 +21,52 @@ use crate::{
 const X_AMZ_COPY_SOURCE: &str = "x-amz-copy-source";
 const X_AMZ_COPY_SOURCE_IF_MATCH: &str = "x-amz-copy-source-if-match";
 const X_AMZ_METADATA_DIRECTIVE: &str = "x-amz-metadata-directive";
+const X_AMZ_TAGGING_DIRECTIVE: &str = "x-amz-tagging-directive";
+
+/// What the service copies from.
+#[derive(Debug, Clone, Copy)]
+pub struct CopySource<'a> {
+    /// The bucket.
+    pub bucket: &'a Bucket,
+    /// The object.
+    pub key: &'a Key,
+    /// One of its versions; without it, the latest.
+    pub version_id: Option<&'a str>,
+    /// Refuse to copy another content than that of this tag.
+    pub if_match: Option<&'a ETag>,
+}
+
+impl CopySource<'_> {
+    pub(super) fn write(&self, head: &mut HeadText) {
+        // The whole name is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
+        let mut source = String::from("/");
+        text::push_path(&mut source, self.bucket.as_str().as_bytes());
+        source.push('/');
+        text::push_path(&mut source, self.key.as_bytes());
+        if let Some(version_id) = self.version_id {
+            source.push_str("?versionId=");
+            text::push_query(&mut source, version_id.as_bytes());
+        }
+        head.header(X_AMZ_COPY_SOURCE, &source);
+        if let Some(etag) = self.if_match {
+            head.header(X_AMZ_COPY_SOURCE_IF_MATCH, &etag.quoted());
+        }
+    }
+}
 
 /// A copy to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyObject<'a> {
     /// Where the copy goes.
     pub key: &'a Key,
-    /// The bucket that is copied from.
-    pub source_bucket: &'a Bucket,
-    /// The object that is copied.
-    pub source_key: &'a Key,
-    /// Refuse to copy another version than this one.
-    pub source_if_match: Option<&'a ETag>,
-    /// What the copy says about itself; without it, what the source says.
+    /// What is copied.
+    pub source: CopySource<'a>,
+    /// What the copy says about itself, its tags included; without it, what the source says.
     pub metadata: Option<&'a ObjectMetadata>,
+    /// Have the service compute such a checksum of the copy.
+    pub algorithm: Option<Algorithm>,
+    /// When the copy may take the place of what is there.
+    pub condition: Condition<'a>,
 }
 
 /// The copy as made.
@@ -44,7 +77,7 @@ pub struct CopyObjectOutput {
     /// When it was written, in Unix nanoseconds.
     pub last_modified_ns: Option<i64>,
     /// The checksum as the service keeps it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
     /// The version, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
@@ -55,17 +88,14 @@ impl CopyObject<'_> {
     pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
         draft::about_object(head, Method::PUT, address, self.key, &[]);
         draft::content_length(head, 0);
-        // The whole value is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
-        let mut source = String::from("/");
-        text::push_path(&mut source, self.source_bucket.as_str().as_bytes());
-        source.push('/');
-        text::push_path(&mut source, self.source_key.as_bytes());
-        head.header(X_AMZ_COPY_SOURCE, &source);
-        if let Some(etag) = self.source_if_match {
-            head.header(X_AMZ_COPY_SOURCE_IF_MATCH, &etag.quoted());
+        self.source.write(head);
+        self.condition.write(head);
+        if let Some(algorithm) = self.algorithm {
+            head.header(X_AMZ_CHECKSUM_ALGORITHM, algorithm.name());
         }
         if let Some(metadata) = self.metadata {
             head.header(X_AMZ_METADATA_DIRECTIVE, "REPLACE");
+            head.header(X_AMZ_TAGGING_DIRECTIVE, "REPLACE");
             metadata.write(head)?;
         }
         Ok(())
@@ -78,14 +108,15 @@ impl CopyObject<'_> {
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CopyObjectResult"], |document| {
             let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
-            let mut output =
-                CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };
+            let mut output = CopyObjectOutput { etag: None, last_modified_ns: None, checksum: None, version_id };
             while let Some(element) = document.child()? {
-                match element.name() {
-                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
-                    "LastModified" => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
-                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-                    _ => document.skip()?,
+                match (element.name(), Algorithm::of_element(element.name())) {
+                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
+                    ("LastModified", _) => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+                    (_, Some(algorithm)) => {
+                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
+                    }
+                    (_, None) => document.skip()?,
                 }
             }
             Ok(output)
@@ -106,20 +137,18 @@ mod tests {
     #[test]
     fn the_request() {
         let (bucket, target, source) = (Bucket::parse("s").unwrap(), key("t"), key("a?versionId=1+\u{e9}"));
-        let copy = CopyObject {
-            key: &target,
-            source_bucket: &bucket,
-            source_key: &source,
-            source_if_match: None,
-            metadata: None,
-        };
+        let from = CopySource { bucket: &bucket, key: &source, version_id: None, if_match: None };
+        let copy =
+            CopyObject { key: &target, source: from, metadata: None, algorithm: None, condition: Condition::Always };
         let expected = "PUT /b/t\ncontent-length: 0\nhost: h:9\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
         let etag = ETag::parse("x").unwrap();
         let metadata = ObjectMetadata { content_type: Some("a/b".into()), ..ObjectMetadata::default() };
-        let copy = CopyObject { source_if_match: Some(&etag), metadata: Some(&metadata), ..copy };
-        let expected = "PUT /b/t\ncontent-length: 0\ncontent-type: a/b\nhost: h:9\n\
-            x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9\nx-amz-metadata-directive: REPLACE";
+        let from = CopySource { version_id: Some("v&1"), if_match: Some(&etag), ..from };
+        let copy = CopyObject { source: from, metadata: Some(&metadata), condition: Condition::Absent, ..copy };
+        let expected = "PUT /b/t\ncontent-length: 0\ncontent-type: a/b\nhost: h:9\nif-none-match: *\n\
+            x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9?versionId=v%261\n\
+            x-amz-metadata-directive: REPLACE\nx-amz-tagging-directive: REPLACE";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
     }
 

@@ -5,6 +5,9 @@ use thiserror::Error;
 use crate::head::{HeadText, Headers, Unfit, is_value};
 
 const USER_PREFIX: &str = "x-amz-meta-";
+const WEBSITE_REDIRECT: &str = "x-amz-website-redirect-location";
+const STORAGE_CLASS: &str = "x-amz-storage-class";
+const TAGGING: &str = "x-amz-tagging";
 
 /// Why a request cannot be built from its inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,6 +22,12 @@ pub enum InputError {
     #[error("`{name}` cannot be the name of metadata")]
     MetadataName {
         /// The name, clipped and escaped.
+        name: String,
+    },
+    /// A tag for which XML has no form.
+    #[error("the tag `{name}` holds a control character that no document can carry")]
+    TagInDocument {
+        /// Its name, clipped and escaped.
         name: String,
     },
     /// A key for which XML has no form, so that it cannot be part of a batch; alone it can be named.
@@ -44,6 +53,12 @@ pub struct ObjectMetadata {
     pub cache_control: Option<String>,
     /// `Expires`, as text: servers keep it unread.
     pub expires: Option<String>,
+    /// Where a website made of the bucket sends those who ask for the object.
+    pub website_redirect: Option<String>,
+    /// `x-amz-storage-class`. Services leave out the usual one, `STANDARD`.
+    pub storage_class: Option<String>,
+    /// The tags, as `x-amz-tagging` has them. Only a request has them: an answer tells no more than their number.
+    pub tagging: Option<String>,
     /// Names without `x-amz-meta-`, in lower case once they have been through a server, and their values.
     pub user: Vec<(String, String)>,
 }
@@ -58,6 +73,9 @@ impl ObjectMetadata {
             ("content-language", &self.content_language),
             ("cache-control", &self.cache_control),
             ("expires", &self.expires),
+            (WEBSITE_REDIRECT, &self.website_redirect),
+            (STORAGE_CLASS, &self.storage_class),
+            (TAGGING, &self.tagging),
         ];
         for (name, value) in standard {
             if let Some(value) = value {
@@ -75,19 +93,31 @@ impl ObjectMetadata {
 
     /// Collects the metadata from an answer.
     pub(super) fn read(headers: &Headers) -> Self {
-        let standard = |name: &str| headers.value(name).map(value_text);
-        let user = headers.iter().filter_map(|(name, value)| {
-            name.strip_prefix(USER_PREFIX).map(|name| (name.to_owned(), value_text(value)))
-        });
-        Self {
-            content_type: standard("content-type"),
-            content_encoding: standard("content-encoding").and_then(|value| without_aws_chunked(&value)),
-            content_disposition: standard("content-disposition"),
-            content_language: standard("content-language"),
-            cache_control: standard("cache-control"),
-            expires: standard("expires"),
-            user: user.collect(),
+        let mut metadata = Self::default();
+        // Each line is looked at once, and of a name that came twice the first value counts.
+        for (name, value) in headers.iter() {
+            let field = match name {
+                "content-type" => &mut metadata.content_type,
+                "content-encoding" => &mut metadata.content_encoding,
+                "content-disposition" => &mut metadata.content_disposition,
+                "content-language" => &mut metadata.content_language,
+                "cache-control" => &mut metadata.cache_control,
+                "expires" => &mut metadata.expires,
+                WEBSITE_REDIRECT => &mut metadata.website_redirect,
+                STORAGE_CLASS => &mut metadata.storage_class,
+                _ => {
+                    if let Some(name) = name.strip_prefix(USER_PREFIX) {
+                        metadata.user.push((name.to_owned(), value_text(value)));
+                    }
+                    continue;
+                }
+            };
+            if field.is_none() {
+                *field = Some(value_text(value));
+            }
         }
+        metadata.content_encoding = metadata.content_encoding.and_then(|value| without_aws_chunked(&value));
+        metadata
     }
 }
 
@@ -143,6 +173,9 @@ mod tests {
             content_language: text("en"),
             cache_control: text("no-cache"),
             expires: text("never"),
+            website_redirect: text("/elsewhere"),
+            storage_class: text("GLACIER"),
+            tagging: None,
             user: vec![("mtime".into(), "1.5".into())],
         };
         let headers = written(&metadata).unwrap();

@@ -7,6 +7,7 @@
 
 mod abort_multipart_upload;
 mod complete_multipart_upload;
+mod condition;
 mod copy_object;
 mod create_multipart_upload;
 mod delete_object;
@@ -21,12 +22,16 @@ mod list_objects_v2;
 mod list_parts;
 mod metadata;
 mod object_head;
+mod object_tagging;
+mod protection;
 mod put_object;
 mod upload_part;
+mod upload_part_copy;
 
 pub use abort_multipart_upload::AbortMultipartUpload;
 pub use complete_multipart_upload::{CompleteMultipartUpload, CompleteMultipartUploadOutput, CompletedPart};
-pub use copy_object::{CopyObject, CopyObjectOutput};
+pub use condition::Condition;
+pub use copy_object::{CopyObject, CopyObjectOutput, CopySource};
 pub use create_multipart_upload::{CreateMultipartUpload, CreateMultipartUploadOutput};
 pub use delete_object::DeleteObject;
 pub use delete_objects::{DeleteFailure, DeleteObjects, DeleteObjectsOutput, KEYS_MAX};
@@ -39,5 +44,8 @@ pub use list_objects_v2::{ListObjectsV2, ListPage, ListRow};
 pub use list_parts::{ListParts, ListPartsOutput, ListedPart};
 pub use metadata::{InputError, ObjectMetadata};
 pub use object_head::ObjectHead;
+pub use object_tagging::{DeleteObjectTagging, GetObjectTagging, PutObjectTagging, Tags};
+pub use protection::{CUSTOMER_KEY_BYTES, CustomerKey, Encryption, Protection};
 pub use put_object::{PutObject, PutObjectOutput};
 pub use upload_part::{UploadPart, UploadPartOutput};
+pub use upload_part_copy::{UploadPartCopy, UploadPartCopyOutput};

@@ -14,6 +14,7 @@ use crate::{
     name::{ByteRange, ETag},
 };
 
+const X_AMZ_TAGGING_COUNT: &str = "x-amz-tagging-count";
 const X_AMZ_MP_PARTS_COUNT: &str = "x-amz-mp-parts-count";
 
 /// An object, or the range of it that was asked for, as its answer's head describes it.
@@ -30,6 +31,8 @@ pub struct ObjectHead {
     pub last_modified_ns: Option<i64>,
     /// What the object says about itself.
     pub metadata: ObjectMetadata,
+    /// How many tags the object has, if the service says so.
+    pub tag_count: u32,
     /// The stored checksum. A server may show the whole object's on a range too, so it proves a whole body only.
     pub checksum: Option<StoredChecksum>,
     /// How many parts the object was made of, if asked for by part number.
@@ -71,6 +74,7 @@ impl ObjectHead {
             etag: etag(headers),
             last_modified_ns: last_modified.map(|seconds| seconds.saturating_mul(1_000_000_000)),
             metadata: ObjectMetadata::read(headers),
+            tag_count: headers.text(X_AMZ_TAGGING_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0),
             checksum: stored_checksum(headers),
             parts_count: headers.text(X_AMZ_MP_PARTS_COUNT).and_then(|count| count.parse().ok()),
             version_id: headers.text(X_AMZ_VERSION_ID).map(str::to_owned),
@@ -109,6 +113,7 @@ mod tests {
             ("x-amz-checksum-crc64nvme", "rosUhgp5mIg="),
             ("x-amz-checksum-type", "FULL_OBJECT"),
             ("x-amz-mp-parts-count", "3"),
+            ("x-amz-tagging-count", "2"),
             ("x-amz-version-id", "v1"),
         ]);
         let head = ObjectHead::parse(StatusCode::OK, &answer).unwrap();
@@ -116,6 +121,7 @@ mod tests {
         assert_eq!(head.etag.unwrap().to_string(), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(head.last_modified_ns, Some(1_255_369_830_000_000_000));
         assert_eq!(head.metadata.content_type.as_deref(), Some("text/plain"));
+        assert_eq!(head.tag_count, 2);
         assert_eq!(head.metadata.user, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(head.checksum.unwrap().whole(), Some(Crc64Nvme(0xAE8B_1486_0A79_9888).into()));
         assert_eq!((head.parts_count, head.version_id.as_deref()), (Some(3), Some("v1")));

@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 
 use super::{
+    condition::Condition,
     draft::{self, X_AMZ_VERSION_ID},
     metadata::{InputError, ObjectMetadata},
 };
@@ -27,8 +28,8 @@ pub struct PutObject<'a> {
     pub content_md5: Option<Md5Digest>,
     /// The body's checksum, which the service checks and keeps.
     pub checksum: Option<Checksum>,
-    /// Refuse to replace an object that exists already.
-    pub if_none_match: bool,
+    /// When it may take the place of what is there.
+    pub condition: Condition<'a>,
 }
 
 /// The object as stored.
@@ -49,9 +50,7 @@ impl PutObject<'_> {
         draft::about_object(head, Method::PUT, address, self.key, &[]);
         draft::content_length(head, self.content_length);
         draft::checksums(head, self.content_md5, self.checksum);
-        if self.if_none_match {
-            head.header("if-none-match", "*");
-        }
+        self.condition.write(head);
         self.metadata.write(head)?;
         Ok(())
     }
@@ -90,7 +89,7 @@ mod tests {
             metadata: &metadata,
             content_md5: Some(Md5Digest([0; 16])),
             checksum: Some(Crc64Nvme(0).into()),
-            if_none_match: true,
+            condition: Condition::Absent,
         };
         let expected = "PUT /b/a/../b%20c\ncontent-length: 0\ncontent-md5: AAAAAAAAAAAAAAAAAAAAAA==\n\
             content-type: text/plain\nhost: h:9\nif-none-match: *\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\n\

@@ -56,6 +56,19 @@ pub(super) struct Attributes {
     /// `x-amz-meta-*`, names without that prefix.
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) tags: Vec<(String, String)>,
+    /// Absent where nothing was asked for, and in what was written before this was kept.
+    #[serde(default)]
+    pub(super) encryption: Option<Encryption>,
+}
+
+/// How an object's uploader asked for it to be encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub(super) kind: Option<String>,
+    pub(super) kms_key_id: Option<String>,
+    /// In base64: whoever wants to read the object must show the key that has it. The key itself is not kept.
+    pub(super) customer_key_md5: Option<String>,
 }
 
 /// What a complete multipart object remembers of one part.

@@ -1,0 +1,174 @@
+//! Copies that the target's service makes by itself, and the tags that are made equal where nothing needs copying.
+//!
+//! What a copy is given is said in full, never left to the service, so that an object copied so is the same as one that came
+//! through here. It is of the very object that was looked at (`x-amz-copy-source-if-match`). A service that may not read the
+//! source, or does not know how, refuses; then the object takes the other way.
+
+use ropeway_s3proto::error::Class;
+use ropeway_s3proto::name::{ByteRange, ETag, Key};
+use ropeway_s3proto::op::{Condition, CopySource, Tags};
+
+use super::large::{About, Attached, Destination, PartDone};
+use super::part::Part;
+use super::side::{Acknowledged, BucketSide, Content, Opened};
+use super::verify::{Proof, Unproven};
+use super::{Error, Kit, Lacks, Receipt, Side, Version};
+use crate::client::{self, Copied, Copies};
+use crate::entry::Action;
+
+/// Whether the target's service is to be asked first.
+pub(super) fn wanted(kit: &Kit) -> bool {
+    let asked = kit.attributes.as_ref().is_some_and(|attributes| attributes.server_side_copy);
+    match (&kit.source, &kit.target) {
+        (Side::Bucket(_), Side::Bucket(target)) => asked && target.client.abilities().copies() != Copies::Refused,
+        _ => false,
+    }
+}
+
+/// Whether a copy was refused in a way that leaves the object's other way open. The first refusal of a run stands for all.
+pub(super) fn refused(kit: &Kit, error: &Error) -> bool {
+    let (Error::NotCopied(refusal), Side::Bucket(target)) = (error, &kit.target) else { return false };
+    tracing::debug!(%error, "the service does not copy by itself");
+    target.client.abilities().learn_copies_refused(refusal.to_string());
+    true
+}
+
+/// Has a small object copied in one request.
+pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &About) -> Result<Receipt, Error> {
+    let (from, side) = sides(kit);
+    let key = side.key(&action.entry.key)?;
+    let (source_key, etag) = object(source);
+    let condition = kit.condition(action.existing_etag());
+    let copied = side
+        .client
+        .copy(&key, copied_from(from, source_key, etag), &about.metadata, kit.integrity.upload_with, condition)
+        .await;
+    let answer = match copied {
+        Ok(answer) => answer,
+        Err(error) => return Err(judge(from, source_key, etag, condition, error).await),
+    };
+    side.client.abilities().learn_copies_made();
+    let proof = about.expected.check_copy(&answer, kit.etags(side))?;
+    kit.moved(source.size_bytes);
+    let version = Version { modified_ns: source.modified_ns, etag: etag.cloned() };
+    let whole = answer.checksum.and_then(|stored| stored.whole());
+    let keeps = whole.is_some_and(|checksum| checksum.algorithm() == kit.integrity.algorithm());
+    let crc64nvme = whole.and_then(|checksum| checksum.crc64nvme()).map(|crc| crc.0);
+    let etag = answer.etag.map(|etag| etag.to_string());
+    let lacks = Lacks::of(kit, about.has_checksum, keeps);
+    Ok(Receipt { size_bytes: source.size_bytes, proof, crc64nvme, etag, version, lacks })
+}
+
+/// Has one part of a large object copied.
+pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<PartDone, Error> {
+    let (from, side) = sides(kit);
+    let Destination::Upload { key, upload_id } = &attached.large.target else {
+        unreachable!("a large object is copied into an upload")
+    };
+    let (source_key, etag) = object(&attached.source);
+    let range = ByteRange { start: part.range.start, end: part.range.end };
+    let copied = copied_from(from, source_key, etag);
+    let answer = match side.client.copy_part(key, upload_id, part.number, copied, range).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(judge(from, source_key, etag, Condition::Always, error).await),
+    };
+    side.client.abilities().learn_copies_made();
+    let checksum = answer.checksum.and_then(|stored| stored.whole());
+    let proof = match checksum {
+        Some(_) => Proof::Checksum,
+        None => Proof::None(Unproven::NoChecksum),
+    };
+    Ok(PartDone {
+        number: part.number,
+        size_bytes: part.size_bytes(),
+        crc64: checksum.and_then(|checksum| checksum.crc64nvme()).map_or(0, |crc| crc.0),
+        md5: None,
+        sum: None,
+        acknowledged: Some(Acknowledged { etag: answer.etag, proof, checksum }),
+    })
+}
+
+/// Makes the tags of an object that needs no copying the source's. Says whether they were others.
+pub async fn sync_tags(kit: &Kit, action: &Action) -> Result<bool, Error> {
+    let (source, target) = sides(kit);
+    let target_key = target.key(&action.entry.key)?;
+    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
+    if ours == theirs {
+        return Ok(false);
+    }
+    kit.stop.or_abandon(async { target.client.set_tags(&target_key, &ours).await.map_err(Error::target) }).await?;
+    Ok(true)
+}
+
+/// Whether [`sync_tags`] would change anything.
+pub async fn tags_differ(kit: &Kit, action: &Action) -> Result<bool, Error> {
+    let (source, target) = sides(kit);
+    let target_key = target.key(&action.entry.key)?;
+    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
+    Ok(ours != theirs)
+}
+
+async fn both_tags(
+    source: &BucketSide,
+    target: &BucketSide,
+    relative: &str,
+    target_key: &Key,
+) -> Result<(Tags, Tags), Error> {
+    let ours = source.client.tags(&source.key(relative)?).await.map_err(Error::source)?;
+    let theirs = target.client.tags(target_key).await.map_err(Error::target)?;
+    Ok((ours, theirs))
+}
+
+fn sides(kit: &Kit) -> (&BucketSide, &BucketSide) {
+    match (&kit.source, &kit.target) {
+        (Side::Bucket(source), Side::Bucket(target)) => (source, target),
+        _ => unreachable!("asked for only from bucket to bucket"),
+    }
+}
+
+fn object(source: &Opened) -> (&Key, Option<&ETag>) {
+    match &source.content {
+        Content::Object { key, etag } => (key, etag.as_ref()),
+        Content::File { .. } => unreachable!("copies are of objects"),
+    }
+}
+
+fn copied_from<'a>(from: &'a BucketSide, key: &'a Key, etag: Option<&'a ETag>) -> Copied<'a> {
+    let source = CopySource { bucket: from.client.bucket(), key, version_id: None, if_match: etag };
+    Copied { source, protection: from.client.protection() }
+}
+
+/// What a failed copy means. A condition that did not hold may be the source's or the target's; the source tells.
+async fn judge(
+    from: &BucketSide,
+    source_key: &Key,
+    etag: Option<&ETag>,
+    condition: Condition<'_>,
+    error: client::Error,
+) -> Error {
+    if is_archived(&error) {
+        return Error::Archived;
+    }
+    match error.class() {
+        Class::Conflict if error.code() == Some("PreconditionFailed") => {
+            if condition != Condition::Always
+                && let Ok(head) = from.client.head(source_key).await
+                && head.etag.as_ref() == etag
+            {
+                return Error::target(error);
+            }
+            Error::Changed(error.to_string())
+        }
+        Class::Denied | Class::Unsupported | Class::Fatal | Class::WrongRegion => Error::NotCopied(Box::new(error)),
+        // The service knows no such bucket or object; an upload that is gone is another matter.
+        Class::Absent if error.code() != Some("NoSuchUpload") => Error::NotCopied(Box::new(error)),
+        Class::Absent | Class::Conflict | Class::Retry | Class::Throttle | Class::Auth | Class::ClockSkew => {
+            Error::target(error)
+        }
+    }
+}
+
+/// Whether the source cannot be read before it has been restored from an archive.
+pub(super) fn is_archived(error: &client::Error) -> bool {
+    matches!(error.code(), Some("InvalidObjectState" | "ObjectNotInActiveTierError"))
+}
