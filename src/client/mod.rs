@@ -20,6 +20,7 @@ mod pace;
 mod peer;
 mod pool;
 pub mod profiles;
+pub mod proxy;
 mod send;
 mod tags;
 mod tls;
@@ -47,6 +48,7 @@ pub use tls::{TlsError, TlsSettings};
 use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
+use proxy::Proxies;
 
 /// Everything needed to talk to one bucket; each shard builds its [`Client`] from a copy.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub struct ClientSettings {
     pub tls: TlsSettings,
     /// What guards the objects: who may read them, how they are encrypted.
     pub protection: Arc<Protection>,
+    /// What stands between us and the endpoint.
+    pub proxies: Proxies,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.
