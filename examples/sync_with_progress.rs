@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, Place, SyncSettings};
+use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, Identity, Place, SyncSettings};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -44,7 +44,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         prefix: "copies/".to_owned(),
         endpoint: EndpointChoice::EmbeddedMemory,
         region: "us-east-1".to_owned(),
-        credentials: None,
+        identity: Identity::Unsigned,
         force_path_style: false,
         ca_bundle: None,
         customer_key: None,

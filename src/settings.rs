@@ -12,6 +12,8 @@ pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::op::{CustomerKey, Encryption, ObjectMetadata};
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
+pub use crate::client::login::Identity;
+
 /// One sync, or one comparison.
 #[derive(Debug, Clone)]
 pub struct SyncSettings {
@@ -27,10 +29,10 @@ pub struct SyncSettings {
     pub dry_run: bool,
     /// Compare ETags with the MD5 of the content, beside the checksums.
     pub verify_etags: bool,
-    /// What objects are given beside their content, and when they may be written.
-    pub attributes: Attributes,
     /// Which objects of the source count.
     pub filters: Filters,
+    /// What objects are given beside their content, and when they may be written.
+    pub attributes: Attributes,
     /// What is deleted at the end.
     pub deletes: Deletes,
     /// Caps on memory, cores and concurrency.
@@ -63,8 +65,8 @@ impl SyncSettings {
             from_plan: None,
             dry_run: false,
             verify_etags: true,
-            attributes: Attributes::default(),
             filters: Filters::default(),
+            attributes: Attributes::default(),
             deletes: Deletes::default(),
             limits: Limits::default(),
             rates: Rates::default(),
@@ -148,8 +150,8 @@ pub struct BucketPlace {
     pub endpoint: EndpointChoice,
     /// The region that signatures name; learnt from the service if wrong.
     pub region: String,
-    /// None sends unsigned requests.
-    pub credentials: Option<Credentials>,
+    /// Who signs the requests.
+    pub identity: Identity,
     /// Ask for path-style addresses where the service offers both.
     pub force_path_style: bool,
     /// A file of certificates to trust instead of the system's.
@@ -228,6 +230,15 @@ impl Default for Limits {
     }
 }
 
+/// The most that is done in a second, over all shards. None is as much as can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Objects written, copied or deleted.
+    pub objects_per_s: Option<u64>,
+    /// Bytes read from the source.
+    pub bytes_per_s: Option<u64>,
+}
+
 /// What the objects of a target bucket are given beside their content, and when they may be written. By default: what the
 /// source's objects have, or what a file's name and time tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -276,15 +287,6 @@ pub enum Overwrite {
     IfUnchanged,
     /// Never: objects are written only where there is none.
     Never,
-}
-
-/// The most that is done in a second, over all shards. None is as much as can be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// Objects written, copied or deleted.
-    pub objects_per_s: Option<u64>,
-    /// Bytes read from the source.
-    pub bytes_per_s: Option<u64>,
 }
 
 /// How long a service is waited for, and how often a request is tried again.

@@ -67,7 +67,7 @@ fn keys_come_from_profiles() {
     run().env("AWS_SHARED_CREDENTIALS_FILE", "elsewhere").expect(0);
     let nobody = run().args(["--target-profile", "nobody"]).expect(6);
     assert!(nobody.stderr.contains("no profile `nobody`") && nobody.stderr.contains(".aws/credentials"));
-    let nothing = run().env("HOME", "/nonexistent").expect(6);
+    let nothing = run().env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true").expect(6);
     assert!(nothing.stderr.contains("no credentials were found") && nothing.stderr.contains("AWS_ACCESS_KEY_ID"));
     let half = run().env("AWS_ACCESS_KEY_ID", "k").expect(6);
     assert!(half.stderr.contains("AWS_SECRET_ACCESS_KEY is missing"), "{}", half.stderr);

@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("journal", &["entry", "io", "s3proto"]),
     ("client", &["io", "s3proto"]),
     ("entry", &["s3proto"]),
-    ("settings", &["io", "s3proto"]),
+    ("settings", &["client", "io", "s3proto"]),
     ("report", &["settings"]),
     ("error", &[]),
     ("serve", &[]),

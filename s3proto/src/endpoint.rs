@@ -152,6 +152,12 @@ impl Endpoint {
         self.host.ends_with(".amazonaws.com") || self.host.ends_with(".amazonaws.com.cn")
     }
 
+    /// The host and the port as a URL or a `Host` header shows them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.authority_of(&self.host)
+    }
+
     /// The host as a URL or a `Host` header shows it, with the port unless the scheme implies it.
     fn authority_of(&self, host: &str) -> String {
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };

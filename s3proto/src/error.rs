@@ -138,6 +138,22 @@ impl ServiceError {
         self.code == "NoSuchBucket"
     }
 
+    /// Whether the keys are refused as such, as expired or unknown ones are: others may be taken.
+    #[must_use]
+    pub fn refuses_keys(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "ExpiredToken"
+                | "ExpiredTokenException"
+                | "InvalidToken"
+                | "InvalidTokenId"
+                | "TokenRefreshRequired"
+                | "InvalidAccessKeyId"
+                | "InvalidClientTokenId"
+                | "UnrecognizedClientException"
+        )
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> Class {

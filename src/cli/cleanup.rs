@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::performance::PatienceArgs;
+use super::places::{AwsArgs, place};
 use super::print;
-use super::sides::{Mistake, TargetArgs, place};
+use super::sides::{Mistake, TargetArgs};
 use super::units::{parse_duration, show_size};
 use crate::engine::{self, Action, Leftover, Origin, StopHandle};
 use crate::entry::SideName;
@@ -53,6 +54,9 @@ pub(super) struct CleanupArgs {
     /// Where the journals are [default: ropeway below $XDG_STATE_HOME or ~/.local/state].
     #[arg(long, value_name = "DIR", env = "ROPEWAY_STATE_DIR")]
     state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    aws: AwsArgs,
 
     #[command(flatten)]
     target_side: TargetArgs,
@@ -104,7 +108,7 @@ pub(super) fn run(args: &CleanupArgs, stop: &StopHandle) -> u8 {
 }
 
 fn settings(args: &CleanupArgs) -> Result<CleanupSettings, Mistake> {
-    let wishes = args.target_side.wishes();
+    let wishes = args.target_side.wishes(&args.aws);
     let place = |text: &String| match text.starts_with("s3://") {
         true => place(text, SideName::Target, &wishes),
         // An endpoint that is given is the other places'.

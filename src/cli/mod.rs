@@ -1,5 +1,6 @@
 //! The command line: one file per command with its flags, their help and their meaning; `screen` is what the person sees of
-//! a run, `sides`, `filters` and `deletes` are flags that several commands share, `units` are sizes and durations.
+//! a run, `sides`, `filters` and `deletes` are flags that several commands share, `places` makes a side of them,
+//! `units` are sizes and durations.
 
 mod attributes;
 mod cleanup;
@@ -9,6 +10,7 @@ mod deletes;
 mod filters;
 mod output;
 mod performance;
+mod places;
 mod plan;
 mod print;
 mod screen;

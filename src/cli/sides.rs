@@ -1,22 +1,18 @@
 //! Flags that several commands share, each with its help and its meaning: the two sides, and all that they come to.
 
-use std::path::PathBuf;
-
 use clap::Args;
-use ropeway_s3proto::endpoint::Endpoint;
-use ropeway_s3proto::name::Bucket;
 
 use super::attributes::{SourceKeyArgs, TargetKeyArgs};
 use super::filters::FilterArgs;
 use super::output::OutputArgs;
 use super::performance::{PatienceArgs, PerformanceArgs};
+use super::places::{AwsArgs, SideWishes, place};
 use super::print;
 use super::screen::Screen;
-use crate::client::login::{self, LoginWish, Surroundings};
 use crate::engine::{self, StopHandle};
 use crate::entry::SideName;
 use crate::error::ExitCode;
-use crate::settings::{BucketPlace, EndpointChoice, Place, SyncSettings};
+use crate::settings::SyncSettings;
 
 macro_rules! side_args {
     ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
@@ -58,8 +54,9 @@ macro_rules! side_args {
         }
 
         impl $name {
-            pub(super) fn wishes(&self) -> SideWishes<'_> {
+            pub(super) fn wishes<'a>(&'a self, aws: &'a AwsArgs) -> SideWishes<'a> {
                 SideWishes {
+                    aws,
                     endpoint: self.$endpoint.as_deref(),
                     region: self.$region.as_deref(),
                     profile: self.$profile.as_deref(),
@@ -103,18 +100,6 @@ side_args!(
     "TARGET"
 );
 
-/// One side's flags, whichever side.
-pub(super) struct SideWishes<'a> {
-    endpoint: Option<&'a str>,
-    region: Option<&'a str>,
-    profile: Option<&'a str>,
-    key: Option<&'a str>,
-    secret: Option<&'a str>,
-    token: Option<&'a str>,
-    force_path_style: bool,
-    no_sign_request: bool,
-}
-
 /// What every command takes that compares two sides.
 #[derive(Debug, Args)]
 pub(super) struct SidesArgs {
@@ -133,6 +118,9 @@ pub(super) struct SidesArgs {
 
     #[command(flatten)]
     filters: FilterArgs,
+
+    #[command(flatten)]
+    aws: AwsArgs,
 
     #[command(flatten)]
     source_side: SourceArgs,
@@ -158,8 +146,8 @@ impl SidesArgs {
     pub(super) fn settings(&self) -> Result<SyncSettings, Mistake> {
         // What was typed is judged before anything is looked for.
         let (source_key, target_key) = (self.source_key.key()?, self.target_key.key()?);
-        let source = place(&self.source, SideName::Source, &self.source_side.wishes())?.with_customer_key(source_key);
-        let target = place(&self.target, SideName::Target, &self.target_side.wishes())?.with_customer_key(target_key);
+        let source = place(&self.source, SideName::Source, &self.source_side.wishes(&self.aws))?;
+        let target = place(&self.target, SideName::Target, &self.target_side.wishes(&self.aws))?;
         Ok(SyncSettings {
             verify_etags: !self.disable_etag_verify,
             filters: self.filters.filters(),
@@ -169,7 +157,7 @@ impl SidesArgs {
             io: self.performance.io(),
             direct_io: self.performance.direct_io(),
             events: self.output.events(),
-            ..SyncSettings::between(source, target)
+            ..SyncSettings::between(source.with_customer_key(source_key), target.with_customer_key(target_key))
         })
     }
 
@@ -203,112 +191,4 @@ pub(super) struct Mistake {
 
 pub(super) fn usage(text: impl Into<String>) -> Mistake {
     Mistake { text: text.into(), exit_code: ExitCode::Usage }
-}
-
-/// Makes a place of what was typed.
-pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Result<Place, Mistake> {
-    if text.is_empty() {
-        return Err(usage(format!("the {side} is empty; name a path or s3://bucket/prefix")));
-    }
-    // Somebody may have written keys into it, as other programs want them; then it is not repeated.
-    let authority = text.split_once("://").map(|(_, rest)| rest.split_once('@').map_or(rest, |(login, _)| login));
-    if text.contains('@') && authority.is_some_and(|authority| authority.contains(':'))
-        || text.strip_prefix("s3://").is_some_and(|rest| rest.split('/').next().is_some_and(|it| it.contains(':')))
-    {
-        return Err(usage(format!(
-            "the {side} seems to hold a login; a bucket is named as s3://bucket/prefix, and keys go to the environment or to \
-             --{side}-access-key"
-        )));
-    }
-    let Some(rest) = text.strip_prefix("s3://") else {
-        if let Some((scheme, _)) = text.split_once("://") {
-            return Err(usage(format!(
-                "`{text}`: `{scheme}://` is not understood; a {side} is a local path or s3://bucket/prefix, and a \
-                 service's address goes to --{side}-endpoint-url"
-            )));
-        }
-        if wishes.endpoint.is_some() {
-            return Err(usage(format!("--{side}-endpoint-url is given, but the {side} `{text}` is a local path")));
-        }
-        return Ok(Place::Local(PathBuf::from(text)));
-    };
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let bucket = Bucket::parse(bucket).map_err(|error| usage(format!("`{text}`: {error}")))?;
-    let endpoint = wishes.endpoint.map(|url| endpoint(url, side)).transpose()?;
-    let environment = || {
-        let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| std::env::var(name).ok());
-        named.filter(|url| !url.is_empty()).map(|url| self::endpoint(&url, side)).transpose()
-    };
-    let endpoint = match endpoint {
-        Some(endpoint) => Some(endpoint),
-        None => environment()?,
-    };
-    let embedded = matches!(endpoint, Some(EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory));
-    let login = find_login(side, wishes, embedded)?;
-    let endpoint = match endpoint {
-        Some(endpoint) => endpoint,
-        None => EndpointChoice::Service(
-            Endpoint::aws(&login.region).map_err(|error| usage(format!("--{side}-region: {error}")))?,
-        ),
-    };
-    Ok(Place::Bucket(BucketPlace {
-        bucket,
-        prefix: prefix.to_owned(),
-        endpoint,
-        region: login.region,
-        credentials: login.credentials,
-        force_path_style: wishes.force_path_style,
-        customer_key: None,
-        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from),
-    }))
-}
-
-fn endpoint(url: &str, side: SideName) -> Result<EndpointChoice, Mistake> {
-    match url.strip_prefix("embedded:") {
-        Some("memory") => Ok(EndpointChoice::EmbeddedMemory),
-        Some("") => Err(usage(format!("--{side}-endpoint-url embedded: needs a directory, or the word `memory`"))),
-        Some(directory) => Ok(EndpointChoice::EmbeddedDirectory(PathBuf::from(directory))),
-        // Somebody may have written a secret into it, of which no part may be said.
-        None if url.contains('@') => Err(usage(format!(
-            "--{side}-endpoint-url has an `@` in it, and a service's address takes no login; give the keys by \
-             --{side}-access-key and --{side}-secret-access-key, or by the environment"
-        ))),
-        None => Endpoint::parse(url)
-            .map(EndpointChoice::Service)
-            .map_err(|error| usage(format!("--{side}-endpoint-url `{url}`: {error}"))),
-    }
-}
-
-fn find_login(side: SideName, wishes: &SideWishes<'_>, embedded: bool) -> Result<login::Login, Mistake> {
-    let keys = match (wishes.key, wishes.secret) {
-        (Some(key), Some(secret)) => Some((key.to_owned(), secret.to_owned(), wishes.token.map(str::to_owned))),
-        (None, None) if wishes.token.is_none() => None,
-        _ => {
-            return Err(usage(format!(
-                "--{side}-access-key and --{side}-secret-access-key must be given together, and --{side}-session-token \
-                 only with them"
-            )));
-        }
-    };
-    if keys.is_some() && wishes.profile.is_some() {
-        return Err(usage(format!("--{side}-profile and --{side}-access-key exclude each other")));
-    }
-    if wishes.no_sign_request && (keys.is_some() || wishes.profile.is_some()) {
-        return Err(usage(format!("--{side}-no-sign-request excludes keys and profiles")));
-    }
-    let wish = LoginWish {
-        keys,
-        profile: wishes.profile.map(str::to_owned),
-        region: wishes.region.map(str::to_owned),
-        // The built-in server's keys are made up for the run.
-        no_sign_request: wishes.no_sign_request || embedded,
-    };
-    let variable = |name: &str| std::env::var(name).ok();
-    let file = |path: &PathBuf| match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
-    login::find(side, &wish, &Surroundings { variable: &variable, file: &file })
-        .map_err(|error| Mistake { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })
 }

@@ -85,8 +85,8 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
     let settings = args.sides.settings().map(|mut settings| {
         settings.dry_run = args.dry_run;
         settings.from_plan = args.from_plan.clone();
-        settings.attributes = args.attributes.attributes();
         settings.warnings_are_errors = args.warn_as_error;
+        settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),

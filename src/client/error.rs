@@ -54,6 +54,9 @@ pub enum Failure {
     /// The request could not be built, for instance from metadata that no header can carry.
     #[error("{0}")]
     Request(String),
+    /// The keys have expired, and whoever gave them gives no others.
+    #[error("the credentials have expired and were not renewed: {0}")]
+    Keys(String),
 }
 
 /// What it was that ended an exchange before its time.
@@ -103,6 +106,7 @@ impl Failure {
             Failure::Transport { .. } | Failure::Protocol(_) => Class::Retry,
             Failure::Changed(_) => Class::Conflict,
             Failure::Request(_) => Class::Fatal,
+            Failure::Keys(_) => Class::Auth,
         }
     }
 }
@@ -117,7 +121,11 @@ impl Error {
     pub fn code(&self) -> Option<&str> {
         match &self.failure {
             Failure::Service(error) => Some(&error.code),
-            Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => None,
+            Failure::Transport { .. }
+            | Failure::Protocol(_)
+            | Failure::Changed(_)
+            | Failure::Request(_)
+            | Failure::Keys(_) => None,
         }
     }
 
@@ -125,7 +133,11 @@ impl Error {
     pub fn phase(&self) -> Option<Phase> {
         match &self.failure {
             Failure::Transport { phase, .. } => Some(*phase),
-            Failure::Service(_) | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => None,
+            Failure::Service(_)
+            | Failure::Protocol(_)
+            | Failure::Changed(_)
+            | Failure::Request(_)
+            | Failure::Keys(_) => None,
         }
     }
 }

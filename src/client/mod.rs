@@ -4,18 +4,22 @@
 //! but a few words about the endpoint ([`Abilities`] and [`Pace`]). `peer.rs` opens connections and says in which phase one
 //! failed; `wire.rs` speaks HTTP on one; `pool.rs` keeps idle ones; `pace.rs` says how many requests may be under way;
 //! `send.rs` signs, sends, classifies and retries, in one loop for every operation; `operations.rs` is the list of those,
-//! `deletes.rs` of those that delete, `copies.rs` of those that the service carries out alone, `tags.rs` of those about tags. Redirects are never followed here: a header that carries a signature or a session
+//! `deletes.rs` of those that delete, `copies.rs` of those that the service carries out alone, `tags.rs` of those about tags.
+//! `login.rs` says whose keys sign (`profiles.rs` reads the files), and `keyring.rs` gets those that have to be asked for and
+//! renews them. Redirects are never followed here: a header that carries a signature or a session
 //! token goes to the configured endpoint and nowhere else (reliability.md short list, row 11).
 
 mod body;
 mod copies;
 mod deletes;
 mod error;
+pub mod keyring;
 pub mod login;
 mod operations;
 mod pace;
 mod peer;
 mod pool;
+pub mod profiles;
 mod send;
 mod tags;
 mod tls;
@@ -40,6 +44,7 @@ pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
 pub use pace::{Pace, PaceNow};
 pub use tls::{TlsError, TlsSettings};
 
+use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
 
@@ -48,8 +53,8 @@ use pool::Connections;
 pub struct ClientSettings {
     /// Where requests go: one bucket at one endpoint.
     pub address: Address,
-    /// None sends requests unsigned.
-    pub credentials: Option<Credentials>,
+    /// What signs the requests.
+    pub keys: Keys,
     /// The region that signatures name.
     pub region: String,
     /// For https.
@@ -217,6 +222,27 @@ impl Abilities {
     }
 }
 
+/// Which of the keys that are renewed this client signs with.
+struct Held {
+    number: Cell<u64>,
+    /// From this second on, newer ones are looked for. Keys that are not renewed are never due.
+    due_at_s: Cell<i64>,
+}
+
+impl Held {
+    fn take(keys: &Keys) -> (Option<Credentials>, Held) {
+        let (credentials, number, due_at_s) = match keys {
+            Keys::None => (None, 0, i64::MAX),
+            Keys::Fixed(credentials) => (Some(credentials.clone()), 0, i64::MAX),
+            Keys::Renewed(keyring) => {
+                let latest = keyring.latest();
+                (Some(latest.credentials.clone()), latest.number, latest.due_at_s)
+            }
+        };
+        (credentials, Held { number: Cell::new(number), due_at_s: Cell::new(due_at_s) })
+    }
+}
+
 /// One shard's access to one bucket.
 pub struct Client {
     settings: ClientSettings,
@@ -225,6 +251,7 @@ pub struct Client {
     /// Heads that were sent: the memory for the next ones.
     spare_heads: RefCell<Vec<HeadText>>,
     gate: Gate,
+    held: Held,
     /// Seconds to add to our clock to get the service's, learnt from a refusal.
     clock_offset_s: Cell<i64>,
     /// Requests sent, every try counted.
@@ -236,8 +263,10 @@ pub struct Client {
 impl Client {
     /// A client with no connection yet; the first request opens one.
     pub fn new(settings: ClientSettings) -> Client {
+        let (credentials, held) = Held::take(&settings.keys);
         Client {
-            signer: RefCell::new(Signer::new(settings.credentials.clone(), settings.region.clone())),
+            signer: RefCell::new(Signer::new(credentials, settings.region.clone())),
+            held,
             connections: Connections::new(&settings),
             spare_heads: RefCell::default(),
             gate: Gate::new(settings.pace.clone()),

@@ -136,7 +136,9 @@ impl Load {
             }
             Some(Failure::Service(_) | Failure::Changed(_)) => Load::Bearable,
             Some(Failure::Transport { cause: Cause::Silence, .. }) => Load::TooMuch,
-            Some(Failure::Transport { .. } | Failure::Protocol(_) | Failure::Request(_)) => Load::Unknown,
+            Some(Failure::Transport { .. } | Failure::Protocol(_) | Failure::Request(_) | Failure::Keys(_)) => {
+                Load::Unknown
+            }
         }
     }
 }

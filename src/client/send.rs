@@ -1,8 +1,8 @@
 //! The one loop that every operation goes through: sign, send, read, classify, try again or give up.
 //!
-//! A try is signed anew, so that no retry is refused for its age (reliability.md P19). Two failures are repaired rather
-//! than waited out, each at most once: a wrong region is learnt from the refusal and the request signed for it, and a clock
-//! that is off is set right by the service's `Date`. A connection that was idle and turns out closed costs nothing but a
+//! A try is signed anew, so that no retry is refused for its age (reliability.md P19). Three failures are repaired rather
+//! than waited out, each at most once: a wrong region is learnt from the refusal and the request signed for it, a clock that
+//! is off is set right by the service's `Date`, and keys that are refused are replaced, if they are of a kind that can be. A connection that was idle and turns out closed costs nothing but a
 //! new connection.
 
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use ropeway_s3proto::name::Key;
 use ropeway_s3proto::retry::{self, Verdict};
 use ropeway_s3proto::sign::Payload;
 
+use super::keyring::{Edition, Keys};
 use super::pace::Load;
 use super::peer::Peer;
 use super::pool::Connection;
@@ -39,6 +40,9 @@ struct Repairs {
     region: bool,
     clock: bool,
     stale: bool,
+    keys: bool,
+    /// The keys of the last try.
+    signed_with: u64,
 }
 
 /// The largest answer that is read into memory: listings are a megabyte at most, and nothing else is larger.
@@ -63,7 +67,7 @@ impl Client {
         loop {
             attempts += 1;
             let pass = self.gate.pass().await;
-            let attempt = async { read(self, self.exchange(&mut make, repairs.stale).await?).await };
+            let attempt = async { read(self, self.exchange(&mut make, &mut repairs).await?).await };
             let answer = match self.time_for(started) {
                 None => attempt.await,
                 Some(limit) => match tokio::time::timeout(limit, attempt).await {
@@ -77,7 +81,7 @@ impl Client {
                 Ok(meaning) => return Ok(meaning),
                 Err(failure) => failure,
             };
-            if self.repair(&failure, &mut repairs) {
+            if self.repair(&failure, &mut repairs).await {
                 attempts -= 1;
                 continue;
             }
@@ -116,13 +120,19 @@ impl Client {
     async fn exchange(
         &self,
         make: &mut impl FnMut(&mut HeadText) -> Result<Outgoing, Failure>,
-        fresh: bool,
+        repairs: &mut Repairs,
     ) -> Result<Answer, Failure> {
         let mut head = self.spare_heads.borrow_mut().pop().unwrap_or_default();
         let Outgoing { payload, mut body } = make(&mut head)?;
-        self.signer.borrow_mut().sign(&mut head, payload, self.now_unix_s());
+        let now_s = self.now_unix_s();
+        if now_s >= self.held.due_at_s.get() {
+            self.take_newer_keys(now_s).await?;
+        }
+        self.signer.borrow_mut().sign(&mut head, payload, now_s);
+        repairs.signed_with = self.held.number.get();
         let expected = if head.method() == "HEAD" { ExpectedBody::None } else { ExpectedBody::AsDeclared };
-        let mut connection = if fresh { self.connections.open().await? } else { self.connections.take().await? };
+        let mut connection =
+            if repairs.stale { self.connections.open().await? } else { self.connections.take().await? };
         self.requests.set(self.requests.get() + 1);
         let sent = connection.wire.exchange(head.end(), &mut body, expected).await;
         // There are as many as requests were ever under way at once.
@@ -145,7 +155,7 @@ impl Client {
     }
 
     /// Mends what can be mended before the next try, and says whether it did.
-    fn repair(&self, failure: &Failure, repairs: &mut Repairs) -> bool {
+    async fn repair(&self, failure: &Failure, repairs: &mut Repairs) -> bool {
         match failure {
             Failure::Transport { cause: Cause::Stale, .. } => !std::mem::replace(&mut repairs.stale, true),
             Failure::Service(ServiceError { region: Some(region), .. })
@@ -161,8 +171,50 @@ impl Client {
                 self.clock_offset_s.set(theirs - system_unix_s());
                 !std::mem::replace(&mut repairs.clock, true)
             }
+            _ if refuses_keys(failure) && !repairs.keys => {
+                repairs.keys = true;
+                self.replace_keys(repairs.signed_with).await
+            }
             _ => false,
         }
+    }
+
+    /// Takes the keys that were published meanwhile; once those at hand have expired, whatever it takes to get others.
+    async fn take_newer_keys(&self, now_s: i64) -> Result<(), Failure> {
+        let Keys::Renewed(keyring) = &self.settings.keys else { return Ok(()) };
+        let mut latest = keyring.latest();
+        if now_s >= latest.ends_at_s {
+            let renewed = keyring.other_than(latest.number).await;
+            latest = renewed.map_err(|reason| Failure::Keys(reason.to_string()))?;
+        }
+        self.hold(&latest);
+        // Those that are due and still good are looked at again in a second.
+        self.held.due_at_s.set(latest.due_at_s.max(now_s + 1));
+        Ok(())
+    }
+
+    /// Takes keys other than those that were refused, and says whether there are any. Other requests may have replaced them
+    /// while this one was under way.
+    async fn replace_keys(&self, refused: u64) -> bool {
+        let Keys::Renewed(keyring) = &self.settings.keys else { return false };
+        match keyring.other_than(refused).await {
+            Ok(edition) => {
+                tracing::debug!("the service refused the keys, and there are new ones");
+                self.hold(&edition);
+                true
+            }
+            Err(reason) => {
+                tracing::debug!(%reason, "the service refused the keys, and there are no others");
+                false
+            }
+        }
+    }
+
+    fn hold(&self, edition: &Edition) {
+        if self.held.number.replace(edition.number) != edition.number {
+            self.signer.borrow_mut().set_credentials(Some(edition.credentials.clone()));
+        }
+        self.held.due_at_s.set(edition.due_at_s);
     }
 
     fn verdict(&self, failure: &Failure, attempts: u32, elapsed: Duration) -> Verdict {
@@ -263,6 +315,20 @@ impl Answer {
     }
 }
 
-fn system_unix_s() -> i64 {
+/// Whether other keys may help: the service says so, or refuses an answer without a body (a HEAD's) as it would expired keys.
+fn refuses_keys(failure: &Failure) -> bool {
+    match failure {
+        Failure::Service(error) if error.code.is_empty() => error.status == StatusCode::BAD_REQUEST,
+        Failure::Service(error) => error.refuses_keys(),
+        Failure::Transport { .. }
+        | Failure::Protocol(_)
+        | Failure::Changed(_)
+        | Failure::Request(_)
+        | Failure::Keys(_) => false,
+    }
+}
+
+/// Our clock, in seconds since 1970.
+pub(super) fn system_unix_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -15,6 +15,7 @@ use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::budget::Budget;
 use super::range::Sides;
+use crate::client::keyring::{Keyring, Keys};
 use crate::client::{self, Client, ClientSettings, ETagsAre, ETagsOf, Pace, Phase, Timeouts, TlsSettings};
 use crate::entry::{Entry, SideName};
 use crate::error::ExitCode;
@@ -22,7 +23,7 @@ use crate::listing;
 use crate::plan::compare::Direction;
 use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Extras, Patience, Place, SyncSettings, Task};
+use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -139,7 +140,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
 pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Result<(Client, Vec<Server>), Refusal> {
     let mut servers = Embedded { missing: Missing::Refused, ..Embedded::default() };
     let way = Way { patience, shards: 1, requests: 1 };
-    let reached = reach(place, SideName::Target, way, &mut servers)?;
+    let reached = reach(place, SideName::Target, way, &mut servers).await?;
     let (settings, _) = greet(place, SideName::Target, reached).await?;
     Ok((Client::new(settings), servers.servers))
 }
@@ -228,7 +229,7 @@ async fn look_at_source(
     match &settings.source {
         Place::Local(path) => look_at_local_source(path),
         Place::Bucket(place) => {
-            let reached = reach(place, SideName::Source, way, servers)?;
+            let reached = reach(place, SideName::Source, way, servers).await?;
             let (reached, single) = look_at_bucket_source(place, reached).await?;
             let prefix = match &single {
                 Some(entry) => place.prefix[..place.prefix.len() - entry.key.len()].to_owned(),
@@ -341,7 +342,7 @@ async fn look_at_target(
     match &settings.target {
         Place::Local(path) => look_at_local_target(path, servers.missing),
         Place::Bucket(place) => {
-            let mut reached = reach(place, SideName::Target, way, servers)?;
+            let mut reached = reach(place, SideName::Target, way, servers).await?;
             reached.protection = Arc::new(super::attributes::protection(&settings.attributes, place));
             let (reached, _) = greet(place, SideName::Target, reached).await?;
             Ok((ReadySide::Bucket(Box::new(reached), place.prefix.clone()), false))
@@ -470,13 +471,18 @@ impl Paces {
 }
 
 /// Everything needed to talk to a bucket, before anything was said.
-fn reach(place: &BucketPlace, side: SideName, way: Way<'_>, servers: &mut Embedded) -> Result<ClientSettings, Refusal> {
+async fn reach(
+    place: &BucketPlace,
+    side: SideName,
+    way: Way<'_>,
+    servers: &mut Embedded,
+) -> Result<ClientSettings, Refusal> {
     let endpoint = servers.start(&place.endpoint, side)?;
-    let credentials = match place.endpoint {
-        EndpointChoice::Service(_) => place.credentials.clone(),
+    let keys = match place.endpoint {
+        EndpointChoice::Service(_) => keys_of(&place.identity).await?,
         EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
             let (access_key_id, secret) = servers.credentials();
-            Some(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
+            Keys::Fixed(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
         }
     };
     let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
@@ -490,7 +496,7 @@ fn reach(place: &BucketPlace, side: SideName, way: Way<'_>, servers: &mut Embedd
     };
     Ok(ClientSettings {
         address,
-        credentials,
+        keys,
         region: place.region.clone(),
         tls,
         protection: Arc::new(protection),
@@ -498,6 +504,24 @@ fn reach(place: &BucketPlace, side: SideName, way: Way<'_>, servers: &mut Embedd
         timeouts: timeouts(way.patience),
         abilities: Arc::default(),
         pace: Arc::new(Pace::new(way.shards, way.requests)),
+    })
+}
+
+/// What signs the requests; keys that have to be asked for are asked for now.
+async fn keys_of(identity: &Identity) -> Result<Keys, Refusal> {
+    Ok(match identity {
+        Identity::Unsigned => Keys::None,
+        Identity::Keys(credentials) => Keys::Fixed(credentials.clone()),
+        Identity::Chain(chain) => {
+            let (side, chain) = (chain.side.clone(), chain.clone());
+            let keyring = Keyring::start(move || chain.providers()).await;
+            Keys::Renewed(
+                keyring.map_err(|error| Refusal {
+                    text: format!("{side}: {error}"),
+                    exit_code: ExitCode::Configuration,
+                })?,
+            )
+        }
     })
 }
 

@@ -429,11 +429,6 @@ impl Control<'_> {
         }
     }
 
-    fn warn(&mut self, text: &str) {
-        self.warnings += 1;
-        self.observer.note(Note::Warning, text);
-    }
-
     /// Ends the run at the first warning, if that is wished.
     fn heed_warning(&mut self, event: &Event) {
         if let Event::Warned { key, reason } = event
@@ -442,6 +437,11 @@ impl Control<'_> {
             let text = || format!("`{key}`: {reason} (a warning, which --warn-as-error makes an error)");
             self.fatal.get_or_insert_with(|| (text(), ExitCode::SomeFailed));
         }
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.warnings += 1;
+        self.observer.note(Note::Warning, text);
     }
 
     fn show_progress(&mut self, stopping: bool) {

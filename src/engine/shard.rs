@@ -520,6 +520,18 @@ impl Shard {
         }
     }
 
+    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+        let transfer = transfer::transfer(&self.kit, action);
+        match self.orders.events.spans {
+            true => {
+                transfer
+                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
+                    .await
+            }
+            false => transfer.await,
+        }
+    }
+
     /// Makes the tags of an object equal that needs no copying.
     async fn carry_out_tags(&self, action: &Action) {
         let outcome = match self.orders.dry_run {
@@ -547,18 +559,6 @@ impl Shard {
         let source = listed(&Existing::from(&action.entry));
         let target = action.existing.as_ref().map(listed);
         self.event(Event::Planned { key, size_bytes, reason: action.reason.word(), source, target }).await;
-    }
-
-    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
-        let transfer = transfer::transfer(&self.kit, action);
-        match self.orders.events.spans {
-            true => {
-                transfer
-                    .instrument(tracing::info_span!(target: "ropeway::spans", "object", key = %action.entry.key))
-                    .await
-            }
-            false => transfer.await,
-        }
     }
 
     /// What was planned turned out to be done.

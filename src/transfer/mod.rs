@@ -261,15 +261,6 @@ async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, E
     }
 }
 
-/// Which way an object's bytes take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Through this machine.
-    Streamed,
-    /// Within the target's service.
-    Copied,
-}
-
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
 pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
     match &kit.source {
@@ -280,6 +271,15 @@ pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata,
             Ok(head.metadata)
         }
     }
+}
+
+/// Which way an object's bytes take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through this machine.
+    Streamed,
+    /// Within the target's service.
+    Copied,
 }
 
 /// The modification time stored with the object on whichever side is a bucket.

@@ -107,7 +107,11 @@ async fn reconcile(
             let in_the_way = refusal.code == "PreconditionFailed" && error.attempts > 1;
             refusal.code == "NoSuchUpload" || refusal.is_ambiguous() || in_the_way
         }
-        Failure::Transport { .. } | Failure::Protocol(_) | Failure::Changed(_) | Failure::Request(_) => true,
+        Failure::Transport { .. }
+        | Failure::Protocol(_)
+        | Failure::Changed(_)
+        | Failure::Request(_)
+        | Failure::Keys(_) => true,
     };
     if !lost {
         return Err(Error::target(error));

@@ -10,6 +10,7 @@ pub mod raw;
 pub mod relay;
 pub mod scripted;
 pub mod server;
+pub mod service;
 pub mod tree;
 
 pub use cmd::Cmd;

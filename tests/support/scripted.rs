@@ -441,7 +441,7 @@ impl Answer {
     }
 }
 
-fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub(super) fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -102,6 +102,11 @@ impl Signer {
         &self.region
     }
 
+    /// Signs with other credentials from now on.
+    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
+        self.identity = credentials.map(|credentials| Identity { credentials, key: None, stamp: None });
+    }
+
     /// Signs for another region from now on, once a service has said where the bucket is.
     pub fn set_region(&mut self, region: String) {
         self.region = region;
