@@ -24,11 +24,9 @@ fn download(tree: &Tree, source: &str, proxy: &Proxy) -> Cmd {
 
 const POINT: &str = "s3://arn:aws:s3:eu-west-2:123456789012:accesspoint/mine/prefix/";
 
-/// A place, flags, variables, and the host that is to be asked.
-type Case = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
-
 #[test]
 fn aws_is_reached_at_the_endpoint_that_flags_variables_and_profiles_choose() {
+    type Case = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
     let cases: &[Case] = &[
         ("s3://b-1/", &[], &[], "b-1.s3.us-east-1.amazonaws.com"),
         ("s3://b-1/", &["--source-region", "eu-west-1"], &[("AWS_REGION", "x")], "b-1.s3.eu-west-1.amazonaws.com"),

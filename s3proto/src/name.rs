@@ -142,6 +142,27 @@ impl Bucket {
         }
     }
 
+    /// What precedes a key where a copy says what it copies, percent-encoded. An access point is followed by the word
+    /// `object`, in AWS's own spelling of its ARN.
+    #[must_use]
+    pub fn copy_source_root(&self) -> String {
+        let mut root = String::new();
+        match (self.kind(), self.0.rsplit_once(':')) {
+            (BucketKind::AccessPoint { name, .. }, Some((head, _))) => {
+                crate::text::push_path(&mut root, head.as_bytes());
+                root.push('/');
+                root.push_str(name);
+                root.push_str("/object/");
+            }
+            _ => {
+                root.push('/');
+                crate::text::push_path(&mut root, self.0.as_bytes());
+                root.push('/');
+            }
+        }
+        root
+    }
+
     /// Whether it is a directory bucket.
     #[must_use]
     pub fn is_directory(&self) -> bool {

@@ -61,10 +61,10 @@ pub struct ClientSettings {
     pub region: String,
     /// For https.
     pub tls: TlsSettings,
-    /// What guards the objects: who may read them, how they are encrypted.
-    pub protection: Arc<Protection>,
     /// What stands between us and the endpoint.
     pub proxies: Proxies,
+    /// What guards the objects: who may read them, how they are encrypted.
+    pub protection: Arc<Protection>,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.

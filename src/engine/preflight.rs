@@ -489,8 +489,8 @@ async fn reach(
             Keys::Fixed(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
         }
     };
-    let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
     let address = address(place, &endpoint);
+    let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
     let tls = if endpoint.scheme == Scheme::Https {
         TlsSettings::load(place.ca_bundle.as_deref())
             .map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })?
@@ -502,8 +502,8 @@ async fn reach(
         keys,
         region: place.region.clone(),
         tls,
-        protection: Arc::new(protection),
         proxies: place.proxies.clone(),
+        protection: Arc::new(protection),
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
         abilities: Arc::default(),
