@@ -91,7 +91,7 @@ pub(super) fn page<T: Keyed, E>(
 }
 
 /// Where the first key of the page can be.
-fn first_bound(query: &Query) -> Bound<Vec<u8>> {
+pub(super) fn first_bound(query: &Query) -> Bound<Vec<u8>> {
     if query.after < query.prefix || query.after.is_empty() {
         return Bound::Included(query.prefix.as_bytes().to_vec());
     }
@@ -102,7 +102,7 @@ fn first_bound(query: &Query) -> Bound<Vec<u8>> {
     }
 }
 
-fn common_prefix(query: &Query, rest: &str) -> Option<String> {
+pub(super) fn common_prefix(query: &Query, rest: &str) -> Option<String> {
     if query.delimiter.is_empty() {
         return None;
     }

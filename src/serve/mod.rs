@@ -3,7 +3,7 @@
 //!
 //! The protocol, signature verification included, is the `s3s` crate's and shares no line with Ropeway's client, so
 //! that the two cannot share a mistake. This module adds what s3s leaves open: where objects are kept (`store`), how a
-//! page of a listing is cut (`listing`), what a checksum and a condition mean (`checksums`, `conditions`), and a server
+//! page of a listing is cut (`listing`, `versions`), what a checksum and a condition mean (`checksums`, `conditions`), and a server
 //! with threads of its own.
 //!
 //! ```
@@ -31,6 +31,7 @@ mod store;
 mod synthetic;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod view;
 
 use front::Front;

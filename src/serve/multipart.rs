@@ -58,6 +58,7 @@ pub(super) fn assemble(upload: &Upload, parts: Vec<Part>, named: &[Named], expec
         attributes: upload.attributes.clone(),
         checksum: Some(checksum),
         parts: chosen.iter().map(part_record).collect(),
+        version: None,
     };
     Ok(Object { record, body })
 }

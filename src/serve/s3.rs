@@ -14,6 +14,7 @@ use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
 use super::spelling::{check_tags, decode_token, fits_xml, parse_tagging, spell, without_transfer_coding};
 use super::store::{Attributes, Entry, Object, Part, PartRecord, Record, Store, StoreError, Upload};
+use super::versions::{Line, Versioning};
 use super::view::View;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -142,12 +143,20 @@ impl Service {
         }
     }
 
-    /// The object as it is now. A bucket that would be created on first use is merely empty.
-    fn find(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
-        self.store.find(bucket, key).map_err(|error| match error {
+    /// A version of an object, or the object as it is now. A bucket that would be created on first use is merely empty.
+    fn find(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Arc<Object>> {
+        self.store.find(bucket, key, version_wanted(version)).map_err(|error| match error {
             StoreError::NoSuchBucket if self.create_buckets => s3_error!(NoSuchKey),
             other => refuse(other),
         })
+    }
+
+    /// How answers name the version of an object, if at all: a bucket that never kept versions does not speak of them.
+    fn version_id(&self, bucket: &str, record: &Record) -> Option<String> {
+        match (&record.version, self.store.versioning(bucket)) {
+            (None, Versioning::Never) => None,
+            (Some(_), _) | (None, Versioning::Enabled | Versioning::Suspended) => Some(record.version_id().to_owned()),
+        }
     }
 
     fn find_source(
@@ -159,16 +168,19 @@ impl Service {
         let CopySource::Bucket { bucket, key, version_id } = source else {
             return Err(s3_error!(NotImplemented, "Only buckets can be copied from."));
         };
-        check_version(version_id.as_deref())?;
-        let object = self.find(bucket, key)?;
+        let object = self.find(bucket, key, version_id.as_deref())?;
         check_key(object.record.attributes.encryption.as_ref(), shown)?;
         match conditions.judge(&object.record.etag, &timestamp(object.record.modified_secs)) {
-            Verdict::Proceed if is_archived(&object.record) => Err(S3Error::with_message(
-                S3ErrorCode::Custom("ObjectNotInActiveTierError".into()),
-                "The source object of the COPY action is not in the active tier.",
-            )),
+            Verdict::Proceed if is_archived(&object.record) => Err(not_in_active_tier()),
             Verdict::Proceed => Ok(object),
             Verdict::NotModified | Verdict::PreconditionFailed => Err(s3_error!(PreconditionFailed)),
+        }
+    }
+
+    fn source_version_id(&self, source: &CopySource, record: &Record) -> Option<String> {
+        match source {
+            CopySource::Bucket { bucket, .. } => self.version_id(bucket, record),
+            CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => None,
         }
     }
 
@@ -245,8 +257,81 @@ impl S3 for Service {
         req: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
         self.open_bucket(&req.input.bucket)?;
-        // No status is how S3 says that versions were never kept.
-        Ok(S3Response::new(GetBucketVersioningOutput::default()))
+        let status = match self.store.versioning(&req.input.bucket) {
+            // No status is how S3 says that versions were never kept.
+            Versioning::Never => None,
+            Versioning::Enabled => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED)),
+            Versioning::Suspended => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::SUSPENDED)),
+        };
+        Ok(S3Response::new(GetBucketVersioningOutput { status, ..GetBucketVersioningOutput::default() }))
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        req: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        self.open_bucket(&req.input.bucket)?;
+        let versioning = match req.input.versioning_configuration.status.as_ref().map(BucketVersioningStatus::as_str) {
+            Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
+            Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+            Some(_) | None => return Err(s3_error!(IllegalVersioningConfigurationException)),
+        };
+        self.store.set_versioning(&req.input.bucket, versioning).map_err(refuse)?;
+        Ok(S3Response::new(PutBucketVersioningOutput::default()))
+    }
+
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = req.input;
+        let encoding = encoding(input.encoding_type)?;
+        self.open_bucket(&input.bucket)?;
+        let query = Query {
+            prefix: input.prefix.unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after: input.key_marker.clone().unwrap_or_default(),
+            count_max: page_size(input.max_keys)?,
+        };
+        if input.version_id_marker.is_some() && query.after.is_empty() {
+            return Err(s3_error!(InvalidArgument, "A version-id marker cannot be specified without a key marker."));
+        }
+        let page =
+            self.store.list_versions(&input.bucket, &query, input.version_id_marker.as_deref()).map_err(refuse)?;
+        let mut names = page.versions.iter().map(|line| &line.key).chain(&page.prefixes);
+        if encoding.is_none() && !names.all(|name| fits_xml(name)) {
+            return Err(s3_error!(NotImplemented, "A key here has no place in XML; ask for encoding-type=url."));
+        }
+        let (mut versions, mut delete_markers) = (Vec::new(), Vec::new());
+        for line in page.versions {
+            match line.version.object {
+                Some(_) => versions.push(listed_version(line, encoding.as_ref())),
+                None => delete_markers.push(DeleteMarkerEntry {
+                    is_latest: Some(line.is_latest),
+                    key: Some(spell(&line.key, encoding.as_ref())),
+                    last_modified: Some(timestamp(line.version.modified_secs)),
+                    version_id: Some(line.version.id),
+                    ..DeleteMarkerEntry::default()
+                }),
+            }
+        }
+        let common_prefix = |prefix: &String| CommonPrefix { prefix: Some(spell(prefix, encoding.as_ref())) };
+        Ok(S3Response::new(ListObjectVersionsOutput {
+            name: Some(input.bucket),
+            prefix: Some(spell(&query.prefix, encoding.as_ref())),
+            delimiter: input.delimiter.map(|delimiter| spell(&delimiter, encoding.as_ref())),
+            key_marker: Some(spell(&query.after, encoding.as_ref())),
+            version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
+            max_keys: Some(count_i32(query.count_max)),
+            is_truncated: Some(page.next.is_some()),
+            next_key_marker: page.next.as_ref().map(|(key, _)| spell(key, encoding.as_ref())),
+            next_version_id_marker: page.next.map(|(_, id)| id).filter(|id| !id.is_empty()),
+            common_prefixes: Some(page.prefixes.iter().map(common_prefix).collect()),
+            versions: Some(versions),
+            delete_markers: Some(delete_markers),
+            encoding_type: encoding,
+            ..ListObjectVersionsOutput::default()
+        }))
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -276,10 +361,11 @@ impl S3 for Service {
             attributes,
             checksum: checksum.clone(),
             parts: Vec::new(),
+            version: None,
         };
         let object = Object { record, body: received.body };
-        self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
-        let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() };
+        let version_id = self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
+        let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), version_id, ..PutObjectOutput::default() };
         state_encryption!(output, encryption.as_ref());
         state_checksum!(output, checksum.as_ref());
         Ok(S3Response::new(output))
@@ -287,8 +373,7 @@ impl S3 for Service {
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let mut input = req.input;
-        check_version(input.version_id.as_deref())?;
-        let object = self.find(&input.bucket, &input.key)?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
         check_key(object.record.attributes.encryption.as_ref(), customer_headers!(input))?;
         let conditions = ReadConditions {
             if_match: input.if_match,
@@ -302,6 +387,7 @@ impl S3 for Service {
         }
         let view = View::of(&object.record, input.range, input.part_number)?;
         let mut output = describe!(GetObjectOutput, object, view);
+        output.version_id = self.version_id(&input.bucket, &object.record);
         state_encryption!(output, object.record.attributes.encryption.as_ref());
         if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
             state_checksum!(output, view.checksum.as_ref());
@@ -320,8 +406,7 @@ impl S3 for Service {
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let mut input = req.input;
-        check_version(input.version_id.as_deref())?;
-        let object = self.find(&input.bucket, &input.key)?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
         check_key(object.record.attributes.encryption.as_ref(), customer_headers!(input))?;
         let conditions = ReadConditions {
             if_match: input.if_match,
@@ -332,6 +417,7 @@ impl S3 for Service {
         check_conditions(&conditions, &object.record)?;
         let view = View::of(&object.record, input.range, input.part_number)?;
         let mut output = describe!(HeadObjectOutput, object, view);
+        output.version_id = self.version_id(&input.bucket, &object.record);
         state_encryption!(output, object.record.attributes.encryption.as_ref());
         if input.checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) {
             state_checksum!(output, view.checksum.as_ref());
@@ -351,8 +437,7 @@ impl S3 for Service {
         req: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
         let mut input = req.input;
-        check_version(input.version_id.as_deref())?;
-        let object = self.find(&input.bucket, &input.key)?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
         let record = &object.record;
         check_key(record.attributes.encryption.as_ref(), customer_headers!(input))?;
         if input.object_attributes.is_empty() {
@@ -361,7 +446,9 @@ impl S3 for Service {
                 "The x-amz-object-attributes header specifying the attributes is missing."
             ));
         }
-        let wanted = |name: &str| input.object_attributes.iter().any(|attribute| attribute.as_str() == name);
+        // Clients name them in one header or in several; s3s leaves the former in one piece.
+        let named = input.object_attributes.iter().flat_map(|named| named.as_str().split(',')).map(str::trim);
+        let wanted = |name: &str| named.clone().any(|named| named == name);
         let checksum = record.checksum.as_ref().filter(|_| wanted(ObjectAttributes::CHECKSUM)).map(|checksum| {
             let mut output = s3s::dto::Checksum::default();
             state_checksum!(output, Some(checksum));
@@ -376,6 +463,7 @@ impl S3 for Service {
             e_tag: Some(ETag::Strong(record.etag.clone())).filter(|_| wanted(ObjectAttributes::ETAG)),
             last_modified: Some(timestamp(record.modified_secs)),
             object_parts,
+            version_id: self.version_id(&input.bucket, record),
             object_size: Some(size_i64(record.size_bytes)).filter(|_| wanted(ObjectAttributes::OBJECT_SIZE)),
             storage_class: Some(
                 record
@@ -426,7 +514,8 @@ impl S3 for Service {
         let mut output = CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() };
         state_encryption!(output, record.attributes.encryption.as_ref());
         let object = Object { record, body: source.body.clone() };
-        self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
+        output.version_id = self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
+        output.copy_source_version_id = self.source_version_id(&input.copy_source, &source.record);
         Ok(S3Response::new(output))
     }
 
@@ -434,8 +523,12 @@ impl S3 for Service {
         let input = req.input;
         self.open_bucket(&input.bucket)?;
         let guard = guard(input.if_match, None)?;
-        self.store.delete(&input.bucket, &input.key, &guard).map_err(refuse)?;
-        Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
+        let version = version_wanted(input.version_id.as_deref());
+        let deleted = self.store.delete(&input.bucket, &input.key, version, &guard).map_err(refuse)?;
+        let version_id = deleted.id.filter(|_| self.store.versioning(&input.bucket) != Versioning::Never);
+        let delete_marker = deleted.is_marker.then_some(true);
+        let output = DeleteObjectOutput { version_id, delete_marker, ..DeleteObjectOutput::default() };
+        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
@@ -448,17 +541,23 @@ impl S3 for Service {
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in input.delete.objects {
             let guard = object.e_tag.map_or(Guard::Anything, |etag| Guard::Etag(etag.into_value()));
-            match self.store.delete(&input.bucket, &object.key, &guard) {
+            let version = version_wanted(object.version_id.as_deref());
+            match self.store.delete(&input.bucket, &object.key, version, &guard) {
                 // A key that has no place in XML cannot be named in the answer, and must not spoil it.
-                Ok(()) if quiet || !fits_xml(&object.key) => {}
-                Ok(()) => deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() }),
+                Ok(_) if quiet || !fits_xml(&object.key) => {}
+                Ok(gone) => deleted.push(DeletedObject {
+                    key: Some(object.key),
+                    delete_marker: gone.is_marker.then_some(true),
+                    delete_marker_version_id: gone.id.filter(|_| gone.is_marker),
+                    version_id: object.version_id,
+                }),
                 Err(error) => {
                     let error = refuse(error);
                     errors.push(Error {
                         code: Some(error.code().as_str().to_owned()),
                         message: error.message().map(str::to_owned),
                         key: Some(object.key),
-                        version_id: None,
+                        version_id: object.version_id,
                     });
                 }
             }
@@ -655,7 +754,8 @@ impl S3 for Service {
             output.server_side_encryption = encryption.kind.clone().map(ServerSideEncryption::from);
             output.ssekms_key_id = encryption.kms_key_id.clone();
         }
-        self.store.complete(&input.bucket, &input.key, &input.upload_id, object, &guard).map_err(refuse)?;
+        output.version_id =
+            self.store.complete(&input.bucket, &input.key, &input.upload_id, object, &guard).map_err(refuse)?;
         Ok(S3Response::new(output))
     }
 
@@ -753,10 +853,11 @@ impl S3 for Service {
         &self,
         req: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
-        let object = self.find(&req.input.bucket, &req.input.key)?;
+        let object = self.find(&req.input.bucket, &req.input.key, req.input.version_id.as_deref())?;
+        let version_id = self.version_id(&req.input.bucket, &object.record);
         let tag = |(key, value): &(String, String)| Tag { key: Some(key.clone()), value: Some(value.clone()) };
         let tag_set = object.record.attributes.tags.iter().map(tag).collect();
-        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
     }
 
     async fn put_object_tagging(
@@ -766,16 +867,19 @@ impl S3 for Service {
         let input = req.input;
         let tag = |tag: Tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default());
         let tags = check_tags(input.tagging.tag_set.into_iter().map(tag).collect())?;
-        self.store.set_tags(&input.bucket, &input.key, tags).map_err(refuse)?;
-        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+        let version = version_wanted(input.version_id.as_deref());
+        self.store.set_tags(&input.bucket, &input.key, version, tags).map_err(refuse)?;
+        Ok(S3Response::new(PutObjectTaggingOutput { version_id: input.version_id }))
     }
 
     async fn delete_object_tagging(
         &self,
         req: S3Request<DeleteObjectTaggingInput>,
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
-        self.store.set_tags(&req.input.bucket, &req.input.key, Vec::new()).map_err(refuse)?;
-        Ok(S3Response::with_status(DeleteObjectTaggingOutput::default(), http::StatusCode::NO_CONTENT))
+        let version = version_wanted(req.input.version_id.as_deref());
+        self.store.set_tags(&req.input.bucket, &req.input.key, version, Vec::new()).map_err(refuse)?;
+        let output = DeleteObjectTaggingOutput { version_id: req.input.version_id };
+        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
     }
 }
 
@@ -797,6 +901,26 @@ fn listed(entry: Entry, encoding: Option<&EncodingType>) -> s3s::dto::Object {
         checksum_type: entry.checksum.map(|(_, coverage)| checksum_type(coverage)),
         storage_class: Some(ObjectStorageClass::from(storage_class)),
         ..s3s::dto::Object::default()
+    }
+}
+
+fn listed_version(line: Line, encoding: Option<&EncodingType>) -> ObjectVersion {
+    let Line { key, version, is_latest } = line;
+    let content = version.object.expect("delete markers are listed elsewhere");
+    let storage_class = content.storage_class.unwrap_or_else(|| ObjectVersionStorageClass::STANDARD.to_owned());
+    ObjectVersion {
+        key: Some(spell(&key, encoding)),
+        version_id: Some(version.id),
+        is_latest: Some(is_latest),
+        size: Some(size_i64(content.size_bytes)),
+        e_tag: Some(ETag::Strong(content.etag)),
+        last_modified: Some(timestamp(version.modified_secs)),
+        checksum_algorithm: content
+            .checksum
+            .map(|(algorithm, _)| vec![ChecksumAlgorithm::from_static(algorithm.name())]),
+        checksum_type: content.checksum.map(|(_, coverage)| checksum_type(coverage)),
+        storage_class: Some(ObjectVersionStorageClass::from(storage_class)),
+        ..ObjectVersion::default()
     }
 }
 
@@ -877,6 +1001,7 @@ async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attribut
         attributes,
         checksum,
         parts: Vec::new(),
+        version: None,
     })
 }
 
@@ -884,6 +1009,14 @@ async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attribut
 fn is_archived(record: &Record) -> bool {
     let class = record.attributes.storage_class.as_deref();
     matches!(class, Some(StorageClass::GLACIER | StorageClass::DEEP_ARCHIVE))
+}
+
+/// How S3 refuses to copy out of an archive.
+fn not_in_active_tier() -> S3Error {
+    let code = S3ErrorCode::Custom("ObjectNotInActiveTierError".into());
+    let mut error = S3Error::with_message(code, "The source object of the COPY action is not in the active tier.");
+    error.set_status_code(http::StatusCode::FORBIDDEN);
+    error
 }
 
 /// The condition of a copy upon its target, for which s3s has no fields.
@@ -946,12 +1079,9 @@ fn check_conditions(conditions: &ReadConditions, record: &Record) -> S3Result<()
     }
 }
 
-/// Objects have no versions here; `null` is how S3 calls the only one.
-fn check_version(version: Option<&str>) -> S3Result<()> {
-    match version {
-        None | Some("null" | "") => Ok(()),
-        Some(_) => Err(s3_error!(NoSuchVersion)),
-    }
+/// An empty id is how some clients say that they mean none.
+fn version_wanted(version: Option<&str>) -> Option<&str> {
+    version.filter(|id| !id.is_empty())
 }
 
 fn guard(if_match: Option<ETagCondition>, if_none_match: Option<ETagCondition>) -> S3Result<Guard> {
@@ -968,6 +1098,8 @@ fn refuse(error: StoreError) -> S3Error {
     match error {
         StoreError::NoSuchBucket => s3_error!(NoSuchBucket),
         StoreError::NoSuchKey => s3_error!(NoSuchKey),
+        StoreError::NoSuchVersion => s3_error!(NoSuchVersion),
+        StoreError::Marker { id, is_latest } => refuse_marker(&id, is_latest),
         StoreError::NoSuchUpload => s3_error!(NoSuchUpload),
         StoreError::BucketNotEmpty => s3_error!(BucketNotEmpty),
         StoreError::PreconditionFailed => s3_error!(PreconditionFailed),
@@ -980,6 +1112,18 @@ fn refuse(error: StoreError) -> S3Error {
             S3Error::with_source(S3ErrorCode::InternalError, Box::new(error))
         }
     }
+}
+
+/// A key whose latest version is a delete marker is absent; a delete marker itself has nothing that could be read.
+fn refuse_marker(id: &str, is_latest: bool) -> S3Error {
+    let mut error = if is_latest { s3_error!(NoSuchKey) } else { s3_error!(MethodNotAllowed) };
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-amz-delete-marker", http::HeaderValue::from_static("true"));
+    if let Ok(id) = http::HeaderValue::try_from(id) {
+        headers.insert("x-amz-version-id", id);
+    }
+    error.set_headers(headers);
+    error
 }
 
 fn part_number(number: i32) -> S3Result<u16> {

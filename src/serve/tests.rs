@@ -573,6 +573,184 @@ fn many_objects_are_deleted_at_once_with_a_result_for_each() {
     });
 }
 
+fn set_versioning(client: &Client, bucket: &str, status: &str) {
+    let body = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+    client.put(&format!("{bucket}?versioning="), &[], body.as_bytes()).expect(200);
+}
+
+/// Puts an object and gives the id of its version.
+fn put_version(client: &Client, key: &str, content: &str) -> String {
+    client.put(key, &[], content.as_bytes()).expect(200).header("x-amz-version-id").unwrap().to_owned()
+}
+
+/// The versions under a prefix as `key=content`, the delete markers as `key!`, those that are the latest with a `*`, in
+/// the order of keys and ages.
+fn all_versions(client: &Client, bucket: &str) -> Vec<String> {
+    let (mut found, mut query) = (Vec::new(), "max-keys=2&versions=".to_owned());
+    loop {
+        let page = client.get(&format!("{bucket}?{query}"), &[]).expect(200);
+        for name in ["Version", "DeleteMarker"] {
+            for line in page.elements(name) {
+                let part = |name: &str| line.split_once(&format!("<{name}>")).unwrap().1.split_once("</").unwrap().0;
+                let latest = if part("IsLatest") == "true" { "*" } else { "" };
+                let what = match name {
+                    "Version" => {
+                        let version = format!("{bucket}/{}?versionId={}", part("Key"), part("VersionId"));
+                        format!("={}", client.get(&version, &[]).expect(200).text())
+                    }
+                    _ => "!".to_owned(),
+                };
+                found.push(format!("{}{what}{latest}", part("Key")));
+            }
+        }
+        if page.element("IsTruncated") != Some("true") {
+            found.sort();
+            return found;
+        }
+        let key = page.element("NextKeyMarker").unwrap();
+        let id = page.element("NextVersionIdMarker").unwrap();
+        // Parameters in the order that the signature wants them.
+        query = format!("key-marker={key}&max-keys=2&version-id-marker={id}&versions=");
+    }
+}
+
+#[test]
+fn a_bucket_that_keeps_versions_gives_each_of_them_back() {
+    with_both(|client| {
+        client.put("/bucket/k", &[], b"before").expect(200);
+        assert_eq!(client.get("/bucket?versioning=", &[]).expect(200).element("Status"), None);
+        assert_eq!(client.get("/bucket/k", &[]).header("x-amz-version-id"), None);
+        set_versioning(client, "/bucket", "Enabled");
+        assert_eq!(client.get("/bucket?versioning=", &[]).expect(200).element("Status"), Some("Enabled"));
+        assert_eq!(client.get("/bucket/k", &[]).header("x-amz-version-id"), Some("null"));
+        let one = put_version(client, "/bucket/k", "one");
+        let two = put_version(client, "/bucket/k", "two");
+        assert_ne!(one, two);
+        assert_eq!(all_versions(client, "/bucket"), ["k=before", "k=one", "k=two*"]);
+        let deleted = client.send("DELETE", "/bucket/k", &[], b"").expect(204);
+        assert_eq!(deleted.header("x-amz-delete-marker"), Some("true"));
+        let marker = deleted.header("x-amz-version-id").unwrap().to_owned();
+        assert_eq!(all_versions(client, "/bucket"), ["k!*", "k=before", "k=one", "k=two"]);
+        let absent = client.get("/bucket/k", &[]).expect(404);
+        assert_eq!(absent.header("x-amz-delete-marker"), Some("true"));
+        assert_eq!(client.get("/bucket?list-type=2", &[]).expect(200).elements("Key"), [""; 0]);
+        let head = client.send("HEAD", &format!("/bucket/k?versionId={one}"), &[], b"").expect(200);
+        assert_eq!(head.header("x-amz-version-id"), Some(one.as_str()));
+        let unreadable = client.get(&format!("/bucket/k?versionId={marker}"), &[]).expect(405);
+        assert_eq!(unreadable.header("x-amz-delete-marker"), Some("true"));
+        client.get("/bucket/k?versionId=unheard-of", &[]).expect_error(404, "NoSuchVersion");
+        client.send("DELETE", "/bucket", &[], b"").expect_error(409, "BucketNotEmpty");
+
+        // Without its marker the key means what it meant before.
+        let deleted = client.send("DELETE", &format!("/bucket/k?versionId={marker}"), &[], b"").expect(204);
+        assert_eq!(deleted.header("x-amz-delete-marker"), Some("true"));
+        assert_eq!(client.get("/bucket/k", &[]).expect(200).text(), "two");
+        client.send("DELETE", &format!("/bucket/k?versionId={two}"), &[], b"").expect(204);
+        assert_eq!(client.get("/bucket/k", &[]).expect(200).text(), "one");
+        client.send("DELETE", "/bucket/k?versionId=null", &[], b"").expect(204);
+        assert_eq!(all_versions(client, "/bucket"), ["k=one*"]);
+        client.send("DELETE", &format!("/bucket/k?versionId={one}"), &[], b"").expect(204);
+        client.get("/bucket/k", &[]).expect_error(404, "NoSuchKey");
+        client.send("DELETE", "/bucket", &[], b"").expect(204);
+    });
+}
+
+#[test]
+fn a_bucket_whose_versions_are_suspended_replaces_the_one_without_an_id() {
+    with_both(|client| {
+        set_versioning(client, "/bucket", "Enabled");
+        put_version(client, "/bucket/k", "kept");
+        set_versioning(client, "/bucket", "Suspended");
+        assert_eq!(client.get("/bucket?versioning=", &[]).expect(200).element("Status"), Some("Suspended"));
+        assert_eq!(put_version(client, "/bucket/k", "first"), "null");
+        assert_eq!(put_version(client, "/bucket/k", "second"), "null");
+        assert_eq!(all_versions(client, "/bucket"), ["k=kept", "k=second*"]);
+        let deleted = client.send("DELETE", "/bucket/k", &[], b"").expect(204);
+        assert_eq!(deleted.header("x-amz-version-id"), Some("null"));
+        assert_eq!(all_versions(client, "/bucket"), ["k!*", "k=kept"]);
+        client.send("DELETE", "/bucket/k", &[], b"").expect(204);
+        assert_eq!(all_versions(client, "/bucket"), ["k!*", "k=kept"]);
+        assert_eq!(put_version(client, "/bucket/k", "third"), "null");
+        assert_eq!(all_versions(client, "/bucket"), ["k=kept", "k=third*"]);
+        set_versioning(client, "/bucket", "Enabled");
+        put_version(client, "/bucket/k", "fourth");
+        assert_eq!(all_versions(client, "/bucket"), ["k=fourth*", "k=kept", "k=third"]);
+    });
+}
+
+#[test]
+fn parts_copies_tags_and_batches_know_of_versions() {
+    with_both(|client| {
+        set_versioning(client, "/bucket", "Enabled");
+        let old = put_version(client, "/bucket/k", "old");
+        let (id, etags) = upload_parts(client, "/bucket/k", &[], &[b"new"]);
+        let done = complete(client, "/bucket/k", &id, &[(1, &etags[0])], &[]).expect(200);
+        let new = done.header("x-amz-version-id").unwrap().to_owned();
+        assert_eq!(all_versions(client, "/bucket"), ["k=new*", "k=old"]);
+
+        let source = format!("/bucket/k?versionId={old}");
+        let copied = client.put("/bucket/copy", &[("x-amz-copy-source", &source)], b"").expect(200);
+        assert_eq!(copied.header("x-amz-copy-source-version-id"), Some(old.as_str()));
+        assert_eq!(client.get("/bucket/copy", &[]).expect(200).text(), "old");
+
+        let tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+        client.put(&format!("/bucket/k?tagging=&versionId={old}"), &[], tags).expect(200);
+        let tags_of = |version: &str| {
+            let answer = client.get(&format!("/bucket/k?tagging=&versionId={version}"), &[]).expect(200);
+            answer.elements("Value").join(",")
+        };
+        assert_eq!((tags_of(&old).as_str(), tags_of(&new).as_str()), ("b", ""));
+        client.send("DELETE", &format!("/bucket/k?tagging=&versionId={old}"), &[], b"").expect(204);
+        assert_eq!(tags_of(&old), "");
+
+        let batch = format!(
+            "<Delete><Object><Key>k</Key><VersionId>{old}</VersionId></Object><Object><Key>k</Key></Object></Delete>"
+        );
+        let md5 = base64_simd::STANDARD.encode_to_string(<md5::Md5 as md5::Digest>::digest(batch.as_bytes()));
+        let answer = client.send("POST", "/bucket?delete=", &[("content-md5", &md5)], batch.as_bytes()).expect(200);
+        assert_eq!(answer.elements("VersionId"), [old.as_str()]);
+        assert_eq!(answer.elements("DeleteMarker"), ["true"]);
+        assert_eq!(all_versions(client, "/bucket"), ["copy=old*", "k!*", "k=new"]);
+    });
+}
+
+#[test]
+fn versions_are_kept_over_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let server = start(directory(place.path()));
+    let client = Client::of(&server);
+    set_versioning(&client, "/bucket", "Enabled");
+    let large = "x".repeat(MIB);
+    for content in ["1", large.as_str(), "3"] {
+        put_version(&client, "/bucket/k", content);
+    }
+    client.send("DELETE", "/bucket/gone", &[], b"").expect(204);
+    let before = all_versions(&client, "/bucket");
+    server.stop();
+    let server = start(directory(place.path()));
+    let client = Client::of(&server);
+    assert_eq!(all_versions(&client, "/bucket"), before);
+    put_version(&client, "/bucket/k", "4");
+    assert_eq!(all_versions(&client, "/bucket").len(), before.len() + 1);
+}
+
+/// The first index had neither versions nor a word about them.
+#[test]
+fn a_directory_of_before_versions_is_understood() {
+    let place = tempfile::tempdir().unwrap();
+    let index = rusqlite::Connection::open(place.path().join("index.sqlite")).unwrap();
+    index.execute_batch(include_str!("store/schema.sql")).unwrap();
+    index.execute_batch("INSERT INTO bucket (name, created) VALUES ('bucket', 1); PRAGMA user_version = 1;").unwrap();
+    drop(index);
+    let server = start(directory(place.path()));
+    let client = Client::of(&server);
+    client.put("/bucket/k", &[], b"1").expect(200);
+    assert_eq!(all_versions(&client, "/bucket"), ["k=1*"]);
+    set_versioning(&client, "/bucket", "Enabled");
+    put_version(&client, "/bucket/k", "2");
+    assert_eq!(all_versions(&client, "/bucket"), ["k=1", "k=2*"]);
+}
+
 #[test]
 fn buckets_are_created_only_where_the_settings_say_so() {
     let mut settings = ServeSettings::new(Storage::Memory);

@@ -44,8 +44,7 @@ use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
-use ropeway_s3proto::op::Condition;
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use crate::entry::{Action, ContentBy, Entry, Existing, Reason, SideName};
 use crate::journal::Journal;
@@ -378,7 +377,7 @@ fn keeps_parts(kit: &Kit, source: &side::Opened) -> bool {
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
 pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::of_file(kit, &entry.key, entry.modified_ns)),
+        Side::Local(_) => Ok(metadata::told_by_file(&entry.key, entry.modified_ns)),
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
             let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;

@@ -11,6 +11,7 @@ mod memory;
 use super::checksums::{Algorithm, Checksum, Coverage};
 use super::conditions::{Guard, Refusal};
 use super::listing::{Keyed, Page, Query};
+use super::versions::{self, Content, Deleted, Version, Versioning};
 use super::{ServeError, Storage};
 use bytes::{Bytes, BytesMut};
 use directory::Directory;
@@ -24,7 +25,9 @@ use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Everything about an object but its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,27 @@ pub(super) struct Record {
     pub(super) checksum: Option<Checksum>,
     /// In order; empty for an object that was put whole.
     pub(super) parts: Vec<PartRecord>,
+    /// Given by the storage; `None` is the version called `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+}
+
+impl Record {
+    /// What the version is called.
+    pub(super) fn version_id(&self) -> &str {
+        self.version.as_deref().unwrap_or(versions::NULL)
+    }
+
+    /// A line of a listing of versions.
+    fn as_version(&self) -> Version {
+        let object = Content {
+            etag: self.etag.clone(),
+            size_bytes: self.size_bytes,
+            checksum: self.checksum.as_ref().map(|checksum| (checksum.algorithm, checksum.coverage)),
+            storage_class: self.attributes.storage_class.clone(),
+        };
+        Version { id: self.version_id().to_owned(), modified_secs: self.modified_secs, object: Some(object) }
+    }
 }
 
 /// What the uploader says about an object, given back word for word.
@@ -141,6 +165,11 @@ pub(super) enum StoreError {
     NoSuchBucket,
     #[error("no such key")]
     NoSuchKey,
+    #[error("no such version")]
+    NoSuchVersion,
+    /// What is there, under this id, is a delete marker; the key's latest, or one that was asked for.
+    #[error("a delete marker")]
+    Marker { id: String, is_latest: bool },
     #[error("no such upload")]
     NoSuchUpload,
     #[error("the bucket is not empty")]
@@ -165,6 +194,19 @@ impl From<Refusal> for StoreError {
             Refusal::Missing => Self::NoSuchKey,
             Refusal::Mismatch => Self::PreconditionFailed,
         }
+    }
+}
+
+/// Numbers for versions that rise, also over restarts as far as clocks do.
+#[derive(Default)]
+struct VersionNumbers(AtomicU64);
+
+impl VersionNumbers {
+    fn next(&self) -> u64 {
+        let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let rise = |last: u64| Some(now_ns.max(last + 1));
+        let last = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, rise).expect("every number can rise");
+        now_ns.max(last + 1)
     }
 }
 
@@ -215,21 +257,61 @@ impl Store {
         ask!(self, sink())
     }
 
-    pub(super) fn put(&self, bucket: &str, key: &str, object: Object, guard: &Guard) -> Result<(), StoreError> {
+    /// What the bucket keeps of what is replaced; nothing if there is no such bucket.
+    pub(super) fn versioning(&self, bucket: &str) -> Versioning {
+        ask!(self, versioning(bucket))
+    }
+
+    pub(super) fn set_versioning(&self, bucket: &str, versioning: Versioning) -> Result<(), StoreError> {
+        ask!(self, set_versioning(bucket, versioning))
+    }
+
+    /// The id of the version that the object became, where versions are kept.
+    pub(super) fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        object: Object,
+        guard: &Guard,
+    ) -> Result<Option<String>, StoreError> {
         ask!(self, put(bucket, key, object, guard))
     }
 
-    pub(super) fn find(&self, bucket: &str, key: &str) -> Result<Arc<Object>, StoreError> {
-        ask!(self, find(bucket, key))
+    /// A version of an object, or the latest.
+    pub(super) fn find(&self, bucket: &str, key: &str, version: Option<&str>) -> Result<Arc<Object>, StoreError> {
+        ask!(self, find(bucket, key, version))
     }
 
-    /// Deleting what is not there succeeds, unless the guard asks for it.
-    pub(super) fn delete(&self, bucket: &str, key: &str, guard: &Guard) -> Result<(), StoreError> {
-        ask!(self, delete(bucket, key, guard))
+    /// Deletes a version for good, or the latest in the way of the bucket. Deleting what is not there succeeds, unless the
+    /// guard asks for it.
+    pub(super) fn delete(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        guard: &Guard,
+    ) -> Result<Deleted, StoreError> {
+        ask!(self, delete(bucket, key, version, guard))
     }
 
-    pub(super) fn set_tags(&self, bucket: &str, key: &str, tags: Vec<(String, String)>) -> Result<(), StoreError> {
-        ask!(self, set_tags(bucket, key, tags))
+    pub(super) fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
+        ask!(self, set_tags(bucket, key, version, tags))
+    }
+
+    /// A page of the versions of all keys.
+    pub(super) fn list_versions(
+        &self,
+        bucket: &str,
+        query: &Query,
+        after_id: Option<&str>,
+    ) -> Result<versions::Page, StoreError> {
+        ask!(self, list_versions(bucket, query, after_id))
     }
 
     pub(super) fn list(&self, bucket: &str, query: &Query) -> Result<Page<Entry>, StoreError> {
@@ -267,7 +349,7 @@ impl Store {
         id: &str,
         object: Object,
         guard: &Guard,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         ask!(self, complete(bucket, key, id, object, guard))
     }
 
