@@ -800,9 +800,9 @@ fn an_interrupted_upload_with_a_checksum_is_continued_and_proven_by_it() {
             child.kill().expect("it runs");
             child.wait().expect("it ends");
             if journal_is_lost {
-                let journals = state.names("").into_iter().filter(|name| name.extension().is_some_and(|it| it == "db"));
-                let journal =
-                    rusqlite::Connection::open(state.at(journals.last().expect("a journal"))).expect("a journal");
+                let mut names = state.names("").into_iter();
+                let journal = names.find(|name| name.extension().is_some_and(|it| it == "db")).expect("a journal");
+                let journal = rusqlite::Connection::open(state.at(journal)).expect("it opens");
                 journal.execute("DELETE FROM part", []).expect("a journal");
             }
             relay.cut();
