@@ -155,6 +155,10 @@ fn service(login: Option<&str>) -> (Proxy, Arc<Mutex<Model>>) {
     let model: Arc<Mutex<Model>> = Arc::default();
     let behind = model.clone();
     let proxy = Proxy::with_login(&["s3.test"], login, move |asked| {
+        // It copies nothing by itself, which is then done by us.
+        if asked.request.header("x-amz-copy-source").is_some() {
+            return Answer::error(501, "NotImplemented");
+        }
         behind.lock().expect("no panic while it is locked").perform(&asked.request)
     });
     (proxy, model)
@@ -234,4 +238,14 @@ fn who_pays_is_said_in_every_request_of_that_side_alone() {
     let (after, _) = run(Cmd::sync(tree.path(), "s3://bucket/", "more"));
     assert_eq!(after, again);
     assert_eq!(model.lock().unwrap().objects.len(), 2);
+    // A copy within the service is a request to the target, and reads the source as well.
+    let copy = Cmd::sync(tree.path(), "s3://bucket/", "s3://other/copies/")
+        .args(["--source-request-payer", "--server-side-copy"]);
+    run(copy);
+    let copies: Vec<_> =
+        proxy.asked().into_iter().filter(|asked| asked.request.header("x-amz-copy-source").is_some()).collect();
+    assert!(!copies.is_empty());
+    for asked in copies {
+        assert_eq!(asked.request.header("x-amz-request-payer"), Some("requester"));
+    }
 }

@@ -90,6 +90,12 @@ fn flags(side: &str, key: [&str; 2]) -> [String; 6] {
     [flag(""), "AES256".into(), flag("-key"), key[0].into(), flag("-key-md5"), key[1].into()]
 }
 
+/// The exit code where the object in parts cannot be proven: it has no ETag of parts at the source, and without a CRC64NVME
+/// there is nothing else to compare, which is a warning.
+fn code_without_crc(server: &Server) -> i32 {
+    if server.name == "embedded" { 0 } else { 3 }
+}
+
 /// What an object was given beside its content.
 fn attributes(server: &Server, bucket: &str, key: &str) -> BTreeMap<String, String> {
     let mut headers = server.head(bucket, key).unwrap_or_else(|| panic!("no object `{key}`"));
@@ -118,8 +124,9 @@ fn s3_to_s3_without_prefix_server_side_copy() {
     let server = &watched.server;
     let (from, to) = (bucket_with(server, "plain-from", &[]), server.bucket("plain-to"));
     let before = watched.requests().len();
-    let run = copy(&tree, server, &from, &to).expect(0);
-    assert_eq!((run.count("transferred_objects"), run.count("verified"), run.count("warnings")), (2, 2, 0));
+    let run = copy(&tree, server, &from, &to).expect(code_without_crc(server));
+    assert_eq!((run.count("transferred_objects"), run.count("failed_objects")), (2, 0));
+    assert_eq!(run.count("verified") + run.count("warnings"), 2);
     watched.assert_nothing_was_read(before);
     assert!(server.objects(&from, "") == server.objects(&to, ""), "the contents are the same");
     assert_eq!(copy(&tree, server, &from, &to).expect(0).count("skipped_objects"), 2);
@@ -134,7 +141,7 @@ fn s3_to_s3_with_prefix_server_side_copy() {
         server.put(&from, &format!("dir/{name}"), noise(size as u64, size));
     }
     server.put(&from, "outside", "x");
-    copy(&tree, &server, &format!("{from}/dir/"), &format!("{to}/other/place/")).expect(0);
+    copy(&tree, &server, &format!("{from}/dir/"), &format!("{to}/other/place/")).expect(code_without_crc(&server));
     assert_eq!(server.keys(&to, ""), ["other/place/large", "other/place/small"]);
 }
 
@@ -144,8 +151,7 @@ fn s3_to_s3_sever_side_copy_metadata_test() {
     let server = &watched.server;
     let (from, to) = (bucket_with(server, "own-from", &OWN), server.bucket("own-to"));
     let before = watched.requests().len();
-    let run = copy(&tree, server, &from, &to).expect(0);
-    assert_eq!(run.count("verified"), 2);
+    copy(&tree, server, &from, &to).expect(code_without_crc(server));
     watched.assert_nothing_was_read(before);
     for (name, _) in SIZES {
         assert_eq!(attributes(server, &from, name), attributes(server, &to, name), "{name}");
@@ -159,7 +165,8 @@ fn s3_to_s3_with_prefix_server_side_copy_all_metadata() {
     let (server, tree) = (Server::any(), Tree::new());
     let (from, to) = (bucket_with(&server, "over-from", &OWN), server.bucket("over-to"));
     let run = copy(&tree, &server, &from, &to).args(["--cache-control", "max-age=9", "--content-type", "a/b"]);
-    run.args(["--metadata", "new=1", "--tagging", "t=2", "--website-redirect", "/there"]).expect(0);
+    run.args(["--metadata", "new=1", "--tagging", "t=2", "--website-redirect", "/there"])
+        .expect(code_without_crc(&server));
     for (name, _) in SIZES {
         let mut expected = attributes(&server, &from, name);
         expected.remove("x-amz-meta-key1");
@@ -180,7 +187,7 @@ fn server_side_copy_carries_over_nothing_that_is_to_stay_behind() {
     let (server, tree) = (Server::any(), Tree::new());
     let (from, to) = (bucket_with(&server, "drop-from", &OWN), server.bucket("drop-to"));
     let run = copy(&tree, &server, &from, &to).args(["--no-sync-system-metadata", "--no-sync-user-defined-metadata"]);
-    run.arg("--disable-tagging").expect(0);
+    run.arg("--disable-tagging").expect(code_without_crc(&server));
     for (name, _) in SIZES {
         let mut shown = attributes(&server, &to, name);
         assert_ne!(shown.remove("content-type").unwrap_or_default(), "text/x-own", "{name}");
@@ -197,8 +204,8 @@ fn s3_to_s3_server_side_copy_with_storage_class() {
     }
     let from = bucket_with(&server, "class-from", &[("x-amz-storage-class", "STANDARD_IA")]);
     let (same, other) = (server.bucket("class-same"), server.bucket("class-other"));
-    copy(&tree, &server, &from, &same).expect(0);
-    copy(&tree, &server, &from, &other).args(["--storage-class", "ONEZONE_IA"]).expect(0);
+    copy(&tree, &server, &from, &same).expect(code_without_crc(&server));
+    copy(&tree, &server, &from, &other).args(["--storage-class", "ONEZONE_IA"]).expect(code_without_crc(&server));
     for (name, _) in SIZES {
         assert_eq!(attributes(&server, &same, name)["x-amz-storage-class"], "STANDARD_IA", "{name}");
         assert_eq!(attributes(&server, &other, name)["x-amz-storage-class"], "ONEZONE_IA", "{name}");
@@ -216,7 +223,7 @@ fn s3_to_s3_server_side_copy_with_special_chars() {
     }
     server.put(&from, "large +?%/ü", noise(5, 11 * MIB));
     let before = watched.requests().len();
-    let run = copy(&tree, server, &from, &to).expect(0);
+    let run = copy(&tree, server, &from, &to).expect(code_without_crc(server));
     assert_eq!(run.count("transferred_objects"), odd.len() as u64 + 1);
     watched.assert_nothing_was_read(before);
     assert!(server.objects(&from, "") == server.objects(&to, ""));

@@ -9,6 +9,7 @@ mod conflicts;
 mod deletes;
 mod express;
 mod filters;
+mod integrity;
 mod output;
 mod performance;
 mod places;

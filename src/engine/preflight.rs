@@ -124,6 +124,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
     }
     let (mut target, target_absent) = look_at_target(settings, way, &mut servers).await?;
     share_pace(&source, &mut target);
+    share_payer(&source, &mut target);
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
         (ReadySide::Bucket(..), ReadySide::Local(_)) => Direction::Download,
@@ -131,7 +132,8 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
+    let lists_target = !settings.integrity.ignore_target_listing || settings.deletes.any();
+    let sides = Sides { single, lists_target: lists_target && !target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }
@@ -457,6 +459,14 @@ fn share_pace(source: &ReadySide, target: &mut ReadySide) {
         && source.address.endpoint() == target.address.endpoint()
     {
         target.pace = source.pace.clone();
+    }
+}
+
+/// A copy is a request to the target that reads the source as well.
+fn share_payer(source: &ReadySide, target: &mut ReadySide) {
+    if let (ReadySide::Bucket(source, _), ReadySide::Bucket(target, _)) = (source, target) {
+        let pays = source.address.requester_pays();
+        target.address = target.address.clone().with_copy_source_requester_pays(pays);
     }
 }
 

@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use crate::{
-    checksum::{CONTENT_MD5, Crc64Nvme, Md5Digest, X_AMZ_CHECKSUM_CRC64NVME},
+    checksum::{Algorithm, CONTENT_MD5, Checksum, ChecksumType, Md5Digest, StoredChecksum, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(super) const X_AMZ_VERSION_ID: &str = "x-amz-version-id";
+const X_AMZ_REQUEST_PAYER: &str = "x-amz-request-payer";
 
 /// One pair of a query.
 pub(super) type Pair<'a> = (&'static str, &'a str);
@@ -48,7 +49,14 @@ fn draft(
     });
     head.header("host", address.host_header());
     if address.requester_pays() {
-        head.header("x-amz-request-payer", "requester");
+        head.header(X_AMZ_REQUEST_PAYER, "requester");
+    }
+}
+
+/// Says in a request that copies that whoever makes it pays, if only the bucket that is copied from wants it said.
+pub(super) fn copy_source_payer(head: &mut HeadText, address: &Address) {
+    if address.copy_source_requester_pays() && !address.requester_pays() {
+        head.header(X_AMZ_REQUEST_PAYER, "requester");
     }
 }
 
@@ -57,12 +65,12 @@ pub(super) fn content_length(head: &mut HeadText, bytes: u64) {
 }
 
 /// Adds the checksums by which the service refuses a body that changed on its way.
-pub(super) fn checksums(head: &mut HeadText, md5: Option<Md5Digest>, crc64nvme: Option<Crc64Nvme>) {
+pub(super) fn checksums(head: &mut HeadText, md5: Option<Md5Digest>, checksum: Option<Checksum>) {
     if let Some(md5) = md5 {
         head.header(CONTENT_MD5, &md5.to_base64());
     }
-    if let Some(crc) = crc64nvme {
-        head.header(X_AMZ_CHECKSUM_CRC64NVME, &crc.to_base64());
+    if let Some(checksum) = checksum {
+        head.header(checksum.algorithm().header(), &checksum.to_base64());
     }
 }
 
@@ -70,8 +78,16 @@ pub(super) fn etag(headers: &Headers) -> Option<ETag> {
     ETag::parse(headers.text("etag")?).ok()
 }
 
-pub(super) fn crc64nvme(headers: &Headers) -> Option<Crc64Nvme> {
-    Crc64Nvme::parse_base64(headers.text(X_AMZ_CHECKSUM_CRC64NVME)?)
+/// The checksum that the service keeps, whichever it is.
+pub(super) fn stored_checksum(headers: &Headers) -> Option<StoredChecksum> {
+    let (algorithm, text) =
+        Algorithm::ALL.into_iter().find_map(|algorithm| Some((algorithm, headers.text(algorithm.header())?)))?;
+    StoredChecksum::parse(algorithm, text, headers.text(X_AMZ_CHECKSUM_TYPE).and_then(ChecksumType::parse))
+}
+
+/// The checksum of what was sent, as the service computed it.
+pub(super) fn echoed_checksum(headers: &Headers) -> Option<Checksum> {
+    stored_checksum(headers).map(|stored| stored.checksum)
 }
 
 /// The answer of an operation whose success is told by the status. Such an answer has no body, but some services say 200
