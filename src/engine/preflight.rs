@@ -506,6 +506,7 @@ async fn reach(
         }
     };
     let address = address(place, &endpoint);
+    check_proxy(place, &address, side)?;
     let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
     let tls = if endpoint.scheme == endpoint::Scheme::Https {
         TlsSettings::load(place.ca_bundle.as_deref())
@@ -568,7 +569,9 @@ async fn greet(
             // Whatever that endpoint answers about a bucket of another region, the right one is asked from now on.
             (_, Some(region), EndpointChoice::Aws(variant)) => {
                 let endpoint = aws_endpoint(place, &region, *variant, side)?;
-                settings = ClientSettings { address: address(place, &endpoint), region, ..settings };
+                let address = address(place, &endpoint);
+                check_proxy(place, &address, side)?;
+                settings = ClientSettings { address, region, ..settings };
             }
             (Ok(_), ..) => return Ok((ClientSettings { region: client.region(), ..settings }, client)),
             (Err(error), ..) => return Err(refuse_bucket(place, side, &error)),
@@ -634,6 +637,11 @@ fn refuse_unlistable(place: &BucketPlace, side: SideName) -> Result<(), Refusal>
         ),
         exit_code: ExitCode::Usage,
     })
+}
+
+fn check_proxy(place: &BucketPlace, address: &Address, side: SideName) -> Result<(), Refusal> {
+    let checked = place.proxies.check(address.endpoint().scheme, address.host(), address.port());
+    checked.map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })
 }
 
 fn address(place: &BucketPlace, endpoint: &Endpoint) -> Address {
