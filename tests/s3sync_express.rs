@@ -12,7 +12,11 @@ const BUCKET: &str = "s3://base--usw2-az1--x-s3/";
 
 /// A server that writes its requests down in `tree`, for sessions of so many milliseconds and requests that take so many.
 fn server(tree: &Tree, lasts_ms: u64, latency_ms: u64) -> Server {
-    let mut settings = ServeSettings::new(Storage::Memory);
+    server_on(Storage::Memory, tree, lasts_ms, latency_ms)
+}
+
+fn server_on(storage: Storage, tree: &Tree, lasts_ms: u64, latency_ms: u64) -> Server {
+    let mut settings = ServeSettings::new(storage);
     settings.request_log = Some(tree.at("requests"));
     settings.sessions_last = std::time::Duration::from_millis(lasts_ms);
     settings.latency = std::time::Duration::from_millis(latency_ms);
@@ -37,8 +41,18 @@ fn tree() -> Tree {
 
 #[test]
 fn what_goes_up_comes_down_and_is_proven_by_its_checksums() {
+    for storage in [Storage::Memory, Storage::Directory("the-store".into())] {
+        round_trip(storage);
+    }
+}
+
+fn round_trip(storage: Storage) {
     let tree = tree();
-    let server = server(&tree, MINUTES, 0);
+    let storage = match storage {
+        Storage::Directory(name) => Storage::Directory(tree.at(name)),
+        Storage::Memory => Storage::Memory,
+    };
+    let server = server_on(storage, &tree, MINUTES, 0);
     let up = || Cmd::sync(tree.path(), "source", BUCKET).to(&server).arg("--json");
     let first = up().expect(0);
     assert_eq!((first.count("transferred_objects"), first.count("verified_checksum")), (32, 32), "{}", first.stdout);

@@ -29,7 +29,8 @@ macro_rules! side_args {
             #[arg(long = concat!($side, "-region"), value_name = "REGION", env = concat!("ROPEWAY_", $env, "_REGION"))]
             $region: Option<String>,
 
-            /// The profile in the AWS config and credentials files whose keys and region are used.
+            /// The profile in the AWS config and credentials files whose keys, or whose way to keys, and whose region and
+            /// endpoint are used.
             #[arg(long = concat!($side, "-profile"), value_name = "NAME", env = concat!("ROPEWAY_", $env, "_PROFILE"))]
             $profile: Option<String>,
 

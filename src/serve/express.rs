@@ -253,3 +253,40 @@ fn answer(status: StatusCode, document: String) -> Response<Body> {
     answer.headers_mut().insert(http::header::CONTENT_TYPE, xml);
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn pages_in_no_order_are_together_the_whole(
+            keys in prop::collection::btree_set("[a-c/]{1,6}", 0..60),
+            count_max in 1_usize..20,
+        ) {
+            let all = || Page { entries: keys.iter().cloned().collect::<Vec<String>>(), prefixes: Vec::new(), next: None };
+            let (mut seen, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = unordered(all(), &after, count_max);
+                prop_assert!(page.entries.len() <= count_max);
+                seen.extend(page.entries);
+                match page.next {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            prop_assert_eq!(seen.len(), keys.len());
+            prop_assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), keys);
+        }
+    }
+
+    #[test]
+    fn an_etag_looks_like_what_it_is_not() {
+        let md5 = encode_hex(&Md5::digest(b"content"));
+        assert_eq!(opaque(&md5).len(), md5.len());
+        assert_ne!(opaque(&md5), md5);
+        assert!(is_directory_bucket("base--usw2-az1--x-s3") && !is_directory_bucket("plain"));
+    }
+}

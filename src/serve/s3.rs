@@ -9,7 +9,7 @@ use super::encryption::{
     hides_md5, state_encryption,
 };
 use super::express::{is_directory_bucket, opaque, unordered};
-use super::listing::Query;
+use super::listing::{Page, Query};
 use super::multipart::{self, Expected, Named};
 use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
@@ -28,9 +28,6 @@ pub(super) struct Service {
     create_buckets: bool,
     checksums_unasked: bool,
 }
-
-/// A directory bucket is put out of order as a whole; those of tests are small.
-const LISTED_AT_ONCE_MAX: usize = 1 << 30;
 
 /// The most entries of any listing page; AWS's own limit.
 const PAGE_ENTRIES_MAX: i32 = 1000;
@@ -188,11 +185,25 @@ impl Service {
         }
     }
 
+    /// A listing as one page: a directory bucket is put out of order as a whole.
+    fn list_all(&self, bucket: &str, query: &Query) -> S3Result<Page<Entry>> {
+        let mut all = Page { entries: Vec::new(), prefixes: Vec::new(), next: None };
+        let mut query = Query { after: String::new(), count_max: PAGE_ENTRIES_MAX as usize, ..query.clone() };
+        loop {
+            let page = self.store.list(bucket, &query).map_err(refuse)?;
+            all.entries.extend(page.entries);
+            all.prefixes.extend(page.prefixes);
+            match page.next {
+                Some(next) => query.after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
     fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
         self.open_bucket(bucket)?;
         let page = if is_directory_bucket(bucket) {
-            let all = Query { after: String::new(), count_max: LISTED_AT_ONCE_MAX, ..query.clone() };
-            unordered(self.store.list(bucket, &all).map_err(refuse)?, &query.after, query.count_max)
+            unordered(self.list_all(bucket, query)?, &query.after, query.count_max)
         } else {
             self.store.list(bucket, query).map_err(refuse)?
         };
