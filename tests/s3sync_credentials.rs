@@ -421,6 +421,18 @@ fn each_side_has_its_own_chain() {
 }
 
 #[test]
+fn two_sides_with_the_same_profile_ask_once() {
+    let (server, sts, tree) = (server_for(&["role-key"]), sts(&["role-key"]), Tree::new());
+    server.put("one", "x", "x");
+    tree.file(".aws/config", "[profile r]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\n");
+    tree.file(".aws/credentials", format!("[base]\n{}", keys("base-key")));
+    let run = Cmd::sync(tree.path(), "s3://one/", "s3://two/").args(["--source-profile", "r", "--target-profile", "r"]);
+    let run = run.env("AWS_ENDPOINT_URL_S3", &server.endpoint).env("AWS_ENDPOINT_URL_STS", &sts.url);
+    run.expect(0);
+    assert_eq!((server.get("two", "x").as_deref(), sts.asked().len()), (Some(&b"x"[..]), 1));
+}
+
+#[test]
 fn the_built_in_server_asks_nobody_for_keys() {
     let (tree, instance) = (tree(), instance("instance-key"));
     let run = Cmd::sync(tree.path(), "source", "s3://bucket/").args(["--target-endpoint-url", "embedded:memory"]);

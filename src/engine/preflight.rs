@@ -15,7 +15,7 @@ use ropeway_s3proto::sign::{Credentials, Scheme, Secret};
 
 use super::budget::Budget;
 use super::range::Sides;
-use crate::client::keyring::{Keyring, KeyringError, Keys};
+use crate::client::keyring::{Chain, Keyring, KeyringError, Keys};
 use crate::client::{self, Abilities, Client, ClientSettings, ETagsAre, ETagsOf, Pace, Phase, Timeouts, TlsSettings};
 use crate::entry::{Entry, SideName};
 use crate::error::ExitCode;
@@ -392,11 +392,13 @@ fn nearest_directory(path: &Path) -> PathBuf {
     ancestor.filter(|ancestor| !ancestor.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Built-in servers of this run; both sides share one if they name the same directory.
+/// What both sides share if they name the same: built-in servers of this run, and whoever has to be asked for keys, who may
+/// ask a person in turn.
 #[derive(Default)]
 struct Embedded {
     servers: Vec<Server>,
     running: Vec<(EndpointChoice, Endpoint)>,
+    keyrings: Vec<(Chain, Arc<Keyring>)>,
     /// Nobody else is to talk to a server that lives for one run.
     secret: Option<(String, String)>,
     missing: Missing,
@@ -436,6 +438,26 @@ impl Embedded {
         self.servers.push(server);
         self.running.push((choice.clone(), endpoint.clone()));
         Ok(endpoint)
+    }
+
+    /// What signs the requests; keys that have to be asked for are asked for now.
+    async fn keys_of(&mut self, identity: &Identity) -> Result<Keys, Refusal> {
+        let chain = match identity {
+            Identity::Unsigned => return Ok(Keys::None),
+            Identity::Keys(credentials) => return Ok(Keys::Fixed(credentials.clone())),
+            Identity::Chain(chain) => chain,
+        };
+        let same = |known: &Chain| Chain { side: chain.side.clone(), ..known.clone() } == **chain;
+        if let Some((_, keyring)) = self.keyrings.iter().find(|(known, _)| same(known)) {
+            return Ok(Keys::Renewed(keyring.clone()));
+        }
+        let providers = chain.clone();
+        let keyring = Keyring::start(move || providers.providers()).await.map_err(|error| Refusal {
+            text: format!("{}: {error}", chain.side),
+            exit_code: ExitCode::Configuration,
+        })?;
+        self.keyrings.push(((**chain).clone(), keyring.clone()));
+        Ok(Keys::Renewed(keyring))
     }
 
     fn credentials(&mut self) -> (String, String) {
@@ -499,7 +521,7 @@ async fn reach(
         choice => servers.start(choice, side)?,
     };
     let keys = match place.endpoint {
-        EndpointChoice::Aws(_) | EndpointChoice::Service(_) => keys_of(&place.identity).await?,
+        EndpointChoice::Aws(_) | EndpointChoice::Service(_) => servers.keys_of(&place.identity).await?,
         EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
             let (access_key_id, secret) = servers.credentials();
             Keys::Fixed(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
@@ -529,24 +551,6 @@ async fn reach(
             false => Abilities::default(),
         }),
         pace: Arc::new(Pace::new(way.shards, way.requests)),
-    })
-}
-
-/// What signs the requests; keys that have to be asked for are asked for now.
-async fn keys_of(identity: &Identity) -> Result<Keys, Refusal> {
-    Ok(match identity {
-        Identity::Unsigned => Keys::None,
-        Identity::Keys(credentials) => Keys::Fixed(credentials.clone()),
-        Identity::Chain(chain) => {
-            let (side, chain) = (chain.side.clone(), chain.clone());
-            let keyring = Keyring::start(move || chain.providers()).await;
-            Keys::Renewed(
-                keyring.map_err(|error| Refusal {
-                    text: format!("{side}: {error}"),
-                    exit_code: ExitCode::Configuration,
-                })?,
-            )
-        }
     })
 }
 
