@@ -31,6 +31,8 @@ pub struct SyncSettings {
     pub verify_etags: bool,
     /// Which objects of the source count.
     pub filters: Filters,
+    /// Which versions of them.
+    pub versions: Versions,
     /// What objects are given beside their content, and when they may be written.
     pub attributes: Attributes,
     /// What is deleted at the end.
@@ -66,6 +68,7 @@ impl SyncSettings {
             dry_run: false,
             verify_etags: true,
             filters: Filters::default(),
+            versions: Versions::Latest,
             attributes: Attributes::default(),
             deletes: Deletes::default(),
             limits: Limits::default(),
@@ -326,6 +329,18 @@ impl Default for Patience {
             stalls_end_a_try: true,
         }
     }
+}
+
+/// Which versions of an object are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// What its key means now.
+    #[default]
+    Latest,
+    /// All of them, one after the other, from one bucket that keeps versions to another.
+    All,
+    /// What its key meant at this time, in nanoseconds since 1970.
+    At(i64),
 }
 
 /// Which objects of the source count. By default, all of them.

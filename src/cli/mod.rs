@@ -19,6 +19,7 @@ mod sides;
 mod sync;
 pub mod units;
 mod verify;
+mod versions;
 
 use std::ffi::OsString;
 use std::process;

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
 use super::sides::SidesArgs;
+use super::versions::VersionArgs;
 use crate::engine::StopHandle;
 use crate::journal::state_directory;
 use crate::settings::JournalSettings;
@@ -66,6 +67,9 @@ pub(super) struct SyncArgs {
 
     #[command(flatten)]
     deletes: DeleteArgs,
+
+    #[command(flatten)]
+    versions: VersionArgs,
 }
 
 /// Who asks for a completion script names no sides.
@@ -88,6 +92,7 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.warnings_are_errors = args.warn_as_error;
         settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
+        settings.versions = args.versions.versions();
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
             afresh: args.no_resume,

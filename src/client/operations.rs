@@ -7,11 +7,12 @@ use ropeway_io::hash::Crc64;
 use ropeway_s3proto::checksum::{ChecksumType, Crc64Nvme, Md5Digest};
 use ropeway_s3proto::error::ServiceError;
 use ropeway_s3proto::head::{HeadText, Headers};
-use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
+use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId, VersionId};
 use ropeway_s3proto::op::{
-    self, AbortMultipartUpload, CompleteMultipartUpload, Condition, CreateMultipartUpload, GetObject, HeadObject,
-    InputError, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2, ListPage, ListParts, ListedPart,
-    ObjectMetadata, PutObject, UploadPart,
+    self, AbortMultipartUpload, BucketVersioning, CompleteMultipartUpload, Condition, CreateMultipartUpload,
+    GetBucketVersioning, GetObject, HeadObject, InputError, ListMultipartUploads, ListMultipartUploadsOutput,
+    ListObjectVersions, ListObjectsV2, ListPage, ListParts, ListedPart, ObjectMetadata, PutObject, UploadPart,
+    VersionsPage,
 };
 use ropeway_s3proto::sign::Payload;
 
@@ -119,20 +120,60 @@ impl Client {
         .await
     }
 
+    /// One page of the versions of all keys under a prefix, behind a key, or behind a version of it.
+    pub async fn list_versions(
+        &self,
+        prefix: &str,
+        after: Option<(&str, Option<&str>)>,
+    ) -> Result<VersionsPage, Error> {
+        let prefix = Prefix::parse(prefix).map_err(|error| self.refused("ListObjectVersions", error))?;
+        let list = ListObjectVersions { prefix: &prefix, after, max_keys: None };
+        let make = |text: &mut HeadText| {
+            list.request(&self.settings.address, text);
+            Ok(BARE)
+        };
+        self.perform("ListObjectVersions", None, make, async |client, answer| {
+            answer.whole(client, ListObjectVersions::parse).await
+        })
+        .await
+    }
+
+    /// Whether the bucket keeps versions.
+    pub async fn versioning(&self) -> Result<BucketVersioning, Error> {
+        let make = |text: &mut HeadText| {
+            GetBucketVersioning.request(&self.settings.address, text);
+            Ok(BARE)
+        };
+        self.perform("GetBucketVersioning", None, make, async |client, answer| {
+            answer.whole(client, GetBucketVersioning::parse).await
+        })
+        .await
+    }
+
     /// What the service says of an object.
     pub async fn head(&self, key: &Key) -> Result<ObjectHead, Error> {
-        self.head_part(key, None).await.map(|(head, _)| head)
+        self.head_version(key, None).await
+    }
+
+    /// What the service says of a version of an object, or of the latest.
+    pub async fn head_version(&self, key: &Key, version: Option<&VersionId>) -> Result<ObjectHead, Error> {
+        self.head_part(key, version, None).await.map(|(head, _)| head)
     }
 
     /// The size of the first part of an object that was uploaded in parts; None if the service does not tell.
-    pub async fn first_part_bytes(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let (part, parts) = self.head_part(key, PartNumber::new(1).ok()).await?;
+    pub async fn first_part_bytes(&self, key: &Key, version: Option<&VersionId>) -> Result<Option<u64>, Error> {
+        let (part, parts) = self.head_part(key, version, PartNumber::new(1).ok()).await?;
         // A service that does not know of part numbers answers for the whole object, without a count.
         Ok(parts.map(|_| part.size_bytes).filter(|bytes| *bytes > 0))
     }
 
-    async fn head_part(&self, key: &Key, part_number: Option<PartNumber>) -> Result<(ObjectHead, Option<u32>), Error> {
-        let head = HeadObject { key, part_number, checksum_mode: true };
+    async fn head_part(
+        &self,
+        key: &Key,
+        version: Option<&VersionId>,
+        part_number: Option<PartNumber>,
+    ) -> Result<(ObjectHead, Option<u32>), Error> {
+        let head = HeadObject { key, version, part_number, checksum_mode: true };
         let make = |text: &mut HeadText| {
             head.request(&self.settings.address, text);
             self.settings.protection.write_key(text);
@@ -153,10 +194,11 @@ impl Client {
     pub async fn get_whole(
         &self,
         key: &Key,
+        version: Option<&VersionId>,
         size_bytes: u64,
         buffer: &mut Lease,
     ) -> Result<(ObjectHead, Crc64Nvme), Error> {
-        let get = GetObject { key, range: None, if_match: None, checksum_mode: true };
+        let get = GetObject { key, version, range: None, if_match: None, checksum_mode: true };
         self.get(&get, size_bytes, buffer).await
     }
 
@@ -164,11 +206,12 @@ impl Client {
     pub async fn get_range(
         &self,
         key: &Key,
+        version: Option<&VersionId>,
         range: ByteRange,
         if_match: Option<&ETag>,
         buffer: &mut Lease,
     ) -> Result<Crc64Nvme, Error> {
-        let get = GetObject { key, range: Some(range), if_match, checksum_mode: false };
+        let get = GetObject { key, version, range: Some(range), if_match, checksum_mode: false };
         Ok(self.get(&get, range.len(), buffer).await?.1)
     }
 

@@ -213,7 +213,8 @@ pub(super) async fn feed(shard: &Rc<Shard>, plan: &Path, token: &Rc<Token>) -> R
             Line::Delete { key, target } => {
                 let etag = etag(&target).map_err(|error| fatal(&error))?;
                 let (size_bytes, modified_ns) = (target.size_bytes, target.modified_ns);
-                let entry = EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: etag.as_ref() };
+                let entry =
+                    EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: etag.as_ref(), versions: &[] };
                 shard.recorder.extra(&shard.kit.source, entry);
             }
             Line::Totals(totals) => {
@@ -226,8 +227,13 @@ pub(super) async fn feed(shard: &Rc<Shard>, plan: &Path, token: &Rc<Token>) -> R
 }
 
 fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> io::Result<Action> {
-    let entry =
-        Entry { key: key.into(), size_bytes: source.size_bytes, modified_ns: source.modified_ns, etag: etag(source)? };
+    let entry = Entry {
+        key: key.into(),
+        size_bytes: source.size_bytes,
+        modified_ns: source.modified_ns,
+        etag: etag(source)?,
+        version: None,
+    };
     let existing = |target: &Listed| -> io::Result<Existing> {
         Ok(Existing { size_bytes: target.size_bytes, modified_ns: target.modified_ns, etag: etag(target)? })
     };
@@ -237,7 +243,7 @@ fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> 
         "newer" => Reason::Newer,
         other => return Err(io::Error::other(format!("`{other}` is no reason to copy"))),
     };
-    Ok(Action { entry, reason, existing: target.map(existing).transpose()? })
+    Ok(Action { entry, reason, existing: target.map(existing).transpose()?, history: None })
 }
 
 fn etag(listed: &Listed) -> io::Result<Option<ETag>> {

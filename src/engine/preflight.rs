@@ -9,7 +9,7 @@ use ropeway_io::path::{FileFacts, Root};
 use ropeway_s3proto::endpoint::{Address, Endpoint, Scheme, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
-use ropeway_s3proto::op::{ListPage, Protection};
+use ropeway_s3proto::op::{BucketVersioning, ListPage, Protection};
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
@@ -23,7 +23,7 @@ use crate::listing;
 use crate::plan::compare::Direction;
 use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task};
+use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task, Versions};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -123,6 +123,14 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         refuse_careless_deletes(settings, single.is_some())?;
     }
     let (mut target, target_absent) = look_at_target(settings, way, &mut servers).await?;
+    match settings.versions {
+        Versions::Latest => {}
+        Versions::At(_) => keeps_versions(&settings.source, SideName::Source, &source).await?,
+        Versions::All => {
+            keeps_versions(&settings.source, SideName::Source, &source).await?;
+            keeps_versions(&settings.target, SideName::Target, &target).await?;
+        }
+    }
     share_pace(&source, &mut target);
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
@@ -134,6 +142,30 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
     let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
+}
+
+/// Refuses a side that is to give or take versions, and does not keep them.
+async fn keeps_versions(place: &Place, name: SideName, side: &ReadySide) -> Result<(), Refusal> {
+    let (Place::Bucket(place), ReadySide::Bucket(settings, _)) = (place, side) else {
+        return Err(Refusal {
+            text: format!("the {name} is no bucket, and keeps no versions"),
+            exit_code: ExitCode::Usage,
+        });
+    };
+    let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..(**settings).clone() });
+    let state = match client.versioning().await {
+        Ok(BucketVersioning::Enabled) => return Ok(()),
+        Ok(BucketVersioning::Suspended) => "suspended",
+        Ok(BucketVersioning::Never) => "not enabled",
+        Err(error) => return Err(refuse_bucket(place, name, &error)),
+    };
+    Err(Refusal {
+        text: format!(
+            "versioning is {state} in the {name} bucket `{}`; enable it there (PutBucketVersioning)",
+            place.bucket
+        ),
+        exit_code: ExitCode::Configuration,
+    })
 }
 
 /// One bucket that is looked at alone, and the built-in server behind it, if that is where it lives.
@@ -266,7 +298,7 @@ fn look_at_local_source(path: &Path) -> Result<(ReadySide, Option<Entry>), Refus
     };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let modified_ns = FileFacts::of(&facts).modified_ns;
-    let entry = Entry { key: name.into(), size_bytes: facts.len(), modified_ns, etag: None };
+    let entry = Entry { key: name.into(), size_bytes: facts.len(), modified_ns, etag: None, version: None };
     Ok((ReadySide::Local(directory.to_owned()), Some(entry)))
 }
 
@@ -287,7 +319,8 @@ async fn look_at_bucket_source(
         Ok(head) => {
             let name = place.prefix.rsplit('/').next().unwrap_or_default();
             let modified_ns = head.last_modified_ns.unwrap_or_default();
-            let entry = Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag };
+            let entry =
+                Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag, version: None };
             Ok((settings, Some(entry)))
         }
         // No such object, or no leave to ask: then it is a prefix.

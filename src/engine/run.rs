@@ -27,7 +27,7 @@ use crate::journal::RunEnd;
 use crate::plan::compare::Direction;
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
-use crate::settings::{Overwrite, Place, SyncSettings, Task};
+use crate::settings::{Overwrite, Place, SyncSettings, Task, Versions};
 use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
@@ -215,6 +215,7 @@ impl Shards {
         let orders = Orders {
             direction: ready.direction,
             task: settings.task,
+            versions: settings.versions,
             dry_run: settings.dry_run,
             deletes: settings.deletes,
             events: settings.events,
@@ -293,6 +294,7 @@ impl ShardMaker<'_> {
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
         let (verify_etags, attributes) = (self.settings.verify_etags, attributes::for_transfers(self.settings));
+        let marks_origins = self.settings.versions == Versions::All;
         let limited = self.limited.clone();
         let patience = self.settings.patience;
         let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
@@ -316,6 +318,7 @@ impl ShardMaker<'_> {
                     arena,
                     lanes: Md5Lanes::new(),
                     verify_etags,
+                    marks_origins,
                     attributes,
                     source: source.open()?,
                     target: target.open()?,

@@ -25,13 +25,13 @@ use tracing::Instrument;
 use super::deletes::{Recorded, Recorder, listed};
 use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
-use super::range;
 use super::trust::Trust;
+use super::{range, versions};
 use crate::entry::{Action, Existing, Reason, SideName};
 use crate::plan::compare::Direction;
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::{Deletes, Events, Filters, Task};
+use crate::settings::{Deletes, Events, Filters, Task, Versions};
 use crate::transfer::{self, Ending, Kit, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
 
 /// What one shard says to another, and the control thread to all.
@@ -118,6 +118,7 @@ pub(super) enum Told {
 pub(super) struct Orders {
     pub(super) direction: Direction,
     pub(super) task: Task,
+    pub(super) versions: Versions,
     pub(super) dry_run: bool,
     pub(super) deletes: Deletes,
     pub(super) events: Events,
@@ -502,6 +503,9 @@ impl Shard {
         {
             return self.failed(action, error).await;
         }
+        if let Some(history) = &action.history {
+            return versions::carry_out(self, action, history).await;
+        }
         if action.reason == Reason::Tags {
             return self.carry_out_tags(action).await;
         }
@@ -520,7 +524,7 @@ impl Shard {
         }
     }
 
-    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+    pub(super) async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
         let transfer = transfer::transfer(&self.kit, action);
         match self.orders.events.spans {
             true => {
@@ -554,7 +558,7 @@ impl Shard {
     }
 
     /// A dry run says what it would do.
-    async fn planned(&self, action: &Action) {
+    pub(super) async fn planned(&self, action: &Action) {
         let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
         let source = listed(&Existing::from(&action.entry));
         let target = action.existing.as_ref().map(listed);
@@ -562,7 +566,7 @@ impl Shard {
     }
 
     /// What was planned turned out to be done.
-    async fn settled(&self, action: &Action) {
+    pub(super) async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
         self.take_out_of_plan(size_bytes);
         add(&self.tally.skipped_objects, 1);
@@ -571,7 +575,7 @@ impl Shard {
         }
     }
 
-    fn take_out_of_plan(&self, size_bytes: u64) {
+    pub(super) fn take_out_of_plan(&self, size_bytes: u64) {
         add(&self.tally.settled_objects, 1);
         add(&self.tally.settled_bytes, size_bytes);
     }
@@ -598,7 +602,7 @@ impl Shard {
         }
     }
 
-    async fn transferred(&self, action: &Action, receipt: Receipt) {
+    pub(super) async fn transferred(&self, action: &Action, receipt: Receipt) {
         add(&self.tally.transferred_objects, 1);
         add(&self.tally.transferred_bytes, receipt.size_bytes);
         self.recorder.copied(&action.entry, &receipt, self.orders.direction == Direction::LocalToLocal);

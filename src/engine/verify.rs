@@ -43,8 +43,9 @@ pub(super) async fn listed(
         size_bytes: source.size_bytes,
         modified_ns: source.modified_ns,
         etag: source.etag.cloned(),
+        version: None,
     };
-    let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)) };
+    let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)), history: None };
     add(&shard.tally.planned_objects, 1);
     add(&shard.tally.planned_bytes, action.entry.size_bytes);
     shard.enqueue(action, token).await;

@@ -33,7 +33,7 @@ pub struct BucketListing {
 /// Notices tokens that go round in a circle, of whatever length, by remembering one of them: each that is remembered is
 /// held against twice as many that follow as the one before.
 #[derive(Default)]
-struct Tokens {
+pub(super) struct Tokens {
     remembered: Option<String>,
     seen_since: u64,
     replaced_after: u64,
@@ -41,7 +41,7 @@ struct Tokens {
 
 impl Tokens {
     /// Whether the token has come before.
-    fn repeats(&mut self, token: &str) -> bool {
+    pub(super) fn repeats(&mut self, token: &str) -> bool {
         if self.remembered.as_deref() == Some(token) {
             return true;
         }
@@ -109,7 +109,7 @@ impl BucketListing {
                 relative.push(Row { key, size_bytes: row.size, modified_ns: row.last_modified_ns, etag });
             }
         }
-        Ok(Page { text, rows: relative })
+        Ok(Page { text, rows: relative, ..Page::default() })
     }
 }
 
@@ -125,7 +125,7 @@ const PAGE_KEYS: u32 = 1_000;
 
 /// Services skip over what was deleted in steps of a page or so, and some thousand versions of one key make a few empty
 /// pages. With a token that is new each time, nothing else would tell that the listing goes nowhere.
-const EMPTY_PAGES_MAX: u32 = 1_000;
+pub(super) const EMPTY_PAGES_MAX: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {

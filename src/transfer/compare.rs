@@ -36,6 +36,7 @@ pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool)
         size_bytes: existing.size_bytes,
         modified_ns: existing.modified_ns,
         etag: existing.etag.clone(),
+        version: None,
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) if !bytes => {
@@ -155,7 +156,7 @@ impl About {
         let head = side.client.head(&key).await.map_err(failed(name))?;
         let mut part_bytes = metadata::part_bytes(&head.metadata);
         if part_bytes.is_none() && head.needs_part_size() {
-            part_bytes = side.client.first_part_bytes(&key).await.map_err(failed(name))?;
+            part_bytes = side.client.first_part_bytes(&key, None).await.map_err(failed(name))?;
         }
         Ok(About { head, part_bytes })
     }
@@ -315,7 +316,7 @@ impl<'a> Content<'a> {
                 }
                 Held::Object { client, key, etag } => {
                     let range = ByteRange { start: range.start, end: range.end };
-                    let got = client.get_range(key, range, etag.as_ref(), &mut buffer).await;
+                    let got = client.get_range(key, None, range, etag.as_ref(), &mut buffer).await;
                     got.map_err(failed(self.side))?.0
                 }
             };

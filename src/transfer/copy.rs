@@ -5,7 +5,7 @@
 //! source, or does not know how, refuses; then the object takes the other way.
 
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::{ByteRange, ETag, Key};
+use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
 use ropeway_s3proto::op::{Condition, CopySource, Tags};
 
 use super::large::{About, Attached, Destination, PartDone};
@@ -37,17 +37,17 @@ pub(super) fn refused(kit: &Kit, error: &Error) -> bool {
 pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &About) -> Result<Receipt, Error> {
     let (from, side) = sides(kit);
     let key = side.key(&action.entry.key)?;
-    let (source_key, etag) = object(source);
+    let object = object(source);
     let condition = kit.condition(action.existing_etag());
-    let copied = side.client.copy(&key, copied_from(from, source_key, etag), &about.metadata, condition).await;
+    let copied = side.client.copy(&key, copied_from(from, object), &about.metadata, condition).await;
     let answer = match copied {
         Ok(answer) => answer,
-        Err(error) => return Err(judge(from, source_key, etag, condition, error).await),
+        Err(error) => return Err(judge(from, object, condition, error).await),
     };
     side.client.abilities().learn_copies_made();
     let proof = about.expected.check_copy(&answer, kit.etags(side))?;
     kit.moved(source.size_bytes);
-    let version = Version { modified_ns: source.modified_ns, etag: etag.cloned() };
+    let version = Version { modified_ns: source.modified_ns, etag: object.etag.cloned() };
     let (crc64nvme, etag) = (answer.crc64nvme.map(|crc| crc.0), answer.etag.map(|etag| etag.to_string()));
     Ok(Receipt { size_bytes: source.size_bytes, proof, crc64nvme, etag, version })
 }
@@ -58,12 +58,12 @@ pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<
     let Destination::Upload { key, upload_id } = &attached.large.target else {
         unreachable!("a large object is copied into an upload")
     };
-    let (source_key, etag) = object(&attached.source);
+    let object = object(&attached.source);
     let range = ByteRange { start: part.range.start, end: part.range.end };
-    let copied = copied_from(from, source_key, etag);
+    let copied = copied_from(from, object);
     let answer = match side.client.copy_part(key, upload_id, part.number, copied, range).await {
         Ok(answer) => answer,
-        Err(error) => return Err(judge(from, source_key, etag, Condition::Always, error).await),
+        Err(error) => return Err(judge(from, object, Condition::Always, error).await),
     };
     side.client.abilities().learn_copies_made();
     let proof = match answer.crc64nvme {
@@ -105,8 +105,8 @@ async fn both_tags(
     relative: &str,
     target_key: &Key,
 ) -> Result<(Tags, Tags), Error> {
-    let ours = source.client.tags(&source.key(relative)?).await.map_err(Error::source)?;
-    let theirs = target.client.tags(target_key).await.map_err(Error::target)?;
+    let ours = source.client.tags(&source.key(relative)?, None).await.map_err(Error::source)?;
+    let theirs = target.client.tags(target_key, None).await.map_err(Error::target)?;
     Ok((ours, theirs))
 }
 
@@ -117,34 +117,38 @@ fn sides(kit: &Kit) -> (&BucketSide, &BucketSide) {
     }
 }
 
-fn object(source: &Opened) -> (&Key, Option<&ETag>) {
+/// What is copied.
+#[derive(Clone, Copy)]
+struct CopiedObject<'a> {
+    key: &'a Key,
+    version: Option<&'a VersionId>,
+    etag: Option<&'a ETag>,
+}
+
+fn object(source: &Opened) -> CopiedObject<'_> {
     match &source.content {
-        Content::Object { key, etag } => (key, etag.as_ref()),
+        Content::Object { key, version, etag } => CopiedObject { key, version: version.as_ref(), etag: etag.as_ref() },
         Content::File { .. } => unreachable!("copies are of objects"),
     }
 }
 
-fn copied_from<'a>(from: &'a BucketSide, key: &'a Key, etag: Option<&'a ETag>) -> Copied<'a> {
-    let source = CopySource { bucket: from.client.bucket(), key, version_id: None, if_match: etag };
+fn copied_from<'a>(from: &'a BucketSide, object: CopiedObject<'a>) -> Copied<'a> {
+    let CopiedObject { key, version, etag } = object;
+    let version_id = version.map(VersionId::as_str);
+    let source = CopySource { bucket: from.client.bucket(), key, version_id, if_match: etag };
     Copied { source, protection: from.client.protection() }
 }
 
 /// What a failed copy means. A condition that did not hold may be the source's or the target's; the source tells.
-async fn judge(
-    from: &BucketSide,
-    source_key: &Key,
-    etag: Option<&ETag>,
-    condition: Condition<'_>,
-    error: client::Error,
-) -> Error {
+async fn judge(from: &BucketSide, source: CopiedObject<'_>, condition: Condition<'_>, error: client::Error) -> Error {
     if is_archived(&error) {
         return Error::Archived;
     }
     match error.class() {
         Class::Conflict if error.code() == Some("PreconditionFailed") => {
             if condition != Condition::Always
-                && let Ok(head) = from.client.head(source_key).await
-                && head.etag.as_ref() == etag
+                && let Ok(head) = from.client.head_version(source.key, source.version).await
+                && head.etag.as_ref() == source.etag
             {
                 return Error::target(error);
             }

@@ -129,11 +129,11 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Re
             metadata: metadata::of_file(kit, &entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
-        (Content::Object { key, etag }, Side::Bucket(side)) => {
-            let mut head = side.client.head(key).await.map_err(Error::source)?;
+        (Content::Object { key, version, etag }, Side::Bucket(side)) => {
+            let mut head = side.client.head_version(key, version.as_ref()).await.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
             if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
-                part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
+                part_bytes = side.client.first_part_bytes(key, version.as_ref()).await.map_err(Error::source)?;
             }
             if head.size_bytes != source.size_bytes {
                 return Err(Error::Changed(format!(
@@ -144,7 +144,7 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Re
             let expected = Expected::of(&head, part_bytes, kit.etags(side));
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
-            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let metadata = metadata::of_object(kit, side, (key, version.as_ref()), &mut head, written_ns).await?;
             *etag = head.etag;
             Ok(About { expected, metadata, modified_ns })
         }
@@ -369,7 +369,11 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
         Side::Bucket(side) => Opened {
             size_bytes: large.size_bytes,
             modified_ns: large.entry.modified_ns,
-            content: Content::Object { key: side.key(&large.entry.key)?, etag: large.entry.etag.clone() },
+            content: Content::Object {
+                key: side.key(&large.entry.key)?,
+                version: large.entry.version.clone(),
+                etag: large.entry.etag.clone(),
+            },
         },
     };
     let file = match (&large.target, &kit.target) {

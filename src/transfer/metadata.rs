@@ -3,12 +3,14 @@
 //! * `mtime`: the file's own modification time, seconds since 1970 with a decimal fraction, as rclone and s3fs write it, so
 //!   that trees made by either keep their times.
 //! * `s3sync_origin_last_modified`: the same as s3sync writes it, for those who ask for it; never read.
+//! * `s3sync_origin_version_id`: which version of the source this is, where all versions are carried, as s3sync writes it; so
+//!   each knows what the other has carried.
 //! * `ropeway-token`: unique to one multipart upload. When the answer to its completion is lost, the token tells whether
 //!   the object that stands there now is ours (reliability.md P07).
 //! * `ropeway-part-bytes`: the part size of a multipart upload, with which its ETag can be computed again later.
 
 use ropeway_s3proto::date::rfc3339_of_unix_ns;
-use ropeway_s3proto::name::Key;
+use ropeway_s3proto::name::{Key, VersionId};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::side::BucketSide;
@@ -16,6 +18,7 @@ use super::{Error, Kit, Side};
 use crate::client::ObjectHead;
 
 const MTIME: &str = "mtime";
+const ORIGIN_VERSION: &str = "s3sync_origin_version_id";
 const S3SYNC_MODIFIED: &str = "s3sync_origin_last_modified";
 const TOKEN: &str = "ropeway-token";
 const PART_BYTES: &str = "ropeway-part-bytes";
@@ -61,7 +64,7 @@ pub(super) fn of_file(kit: &Kit, key: &str, modified_ns: i64) -> ObjectMetadata 
 pub(super) async fn of_object(
     kit: &Kit,
     side: &BucketSide,
-    key: &Key,
+    (key, version): (&Key, Option<&VersionId>),
     head: &mut ObjectHead,
     modified_ns: i64,
 ) -> Result<ObjectMetadata, Error> {
@@ -74,13 +77,24 @@ pub(super) async fn of_object(
     metadata.storage_class.take_if(|class| class == "EXPRESS_ONEZONE");
     let drops_tags = kit.attributes.as_ref().is_some_and(|it| it.drop_tags || it.given.tagging.is_some());
     if head.tag_count > 0 && !drops_tags {
-        let tags = side.client.tags(key).await.map_err(Error::source)?;
+        let tags = side.client.tags(key, version).await.map_err(Error::source)?;
         metadata.tagging = (!tags.is_empty()).then(|| tags.to_header());
     }
     if let Some(attributes) = &kit.attributes {
         attributes.apply_to_object(&mut metadata, modified_ns);
     }
+    if let (true, Some(version)) = (kit.marks_origins, version) {
+        set(&mut metadata, ORIGIN_VERSION, version.as_str().to_owned());
+        if let Some(time) = rfc3339_of_unix_ns(modified_ns) {
+            set(&mut metadata, S3SYNC_MODIFIED, time);
+        }
+    }
     Ok(metadata)
+}
+
+/// The version of the source that an object was copied from, by Ropeway or by s3sync, where all versions were carried.
+pub(super) fn origin(metadata: &ObjectMetadata) -> Option<&str> {
+    user(metadata, ORIGIN_VERSION)
 }
 
 /// Removes user metadata that says nothing of the content's own time.

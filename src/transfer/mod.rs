@@ -28,6 +28,7 @@ mod small;
 mod stop;
 mod turnstile;
 mod verify;
+mod versions;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,7 +40,7 @@ use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
 use ropeway_s3proto::op::Condition;
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{ObjectMetadata, Tags};
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
@@ -56,6 +57,7 @@ pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
 use verify::ETags;
 pub use verify::{Proof, Unproven};
+pub use versions::{mark_deleted, origins};
 
 /// What one shard's transfers work with.
 pub struct Kit {
@@ -69,6 +71,8 @@ pub struct Kit {
     pub lanes: Md5Lanes,
     /// Whether ETags are compared with MD5s.
     pub verify_etags: bool,
+    /// All versions are carried, and each is given the name of the one that it is a copy of.
+    pub marks_origins: bool,
     /// What objects are given beside their content, if the person wants anything of them.
     pub attributes: Option<Arc<Attributes>>,
     /// Where data is read.
@@ -262,14 +266,31 @@ async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, E
     }
 }
 
-/// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
-pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
+/// What the source says of an object beside its bytes.
+pub struct Said {
+    /// What travels with it.
+    pub metadata: ObjectMetadata,
+    /// Its tags, if they were asked for.
+    pub tags: Tags,
+}
+
+/// Asks the source about an object, and about its tags if it has any. Of a file, its name tells.
+pub async fn source_says(kit: &Kit, entry: &Entry, with_tags: bool) -> Result<Said, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::of_file(kit, &entry.key, entry.modified_ns)),
+        Side::Local(_) => {
+            Ok(Said { metadata: metadata::of_file(kit, &entry.key, entry.modified_ns), tags: Tags::default() })
+        }
         Side::Bucket(side) => {
-            let key = side.key(&entry.key)?;
-            let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
-            Ok(head.metadata)
+            let (key, version) = (side.key(&entry.key)?, entry.version.as_ref());
+            let asked = async {
+                let head = side.client.head_version(&key, version).await.map_err(Error::source)?;
+                let tags = match with_tags && head.tag_count > 0 {
+                    true => side.client.tags(&key, version).await.map_err(Error::source)?,
+                    false => Tags::default(),
+                };
+                Ok(Said { metadata: head.metadata, tags })
+            };
+            kit.stop.or_abandon(asked).await
         }
     }
 }

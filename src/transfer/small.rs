@@ -43,24 +43,24 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             let version = Version { modified_ns, etag: None };
             Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns, version })
         }
-        (Content::Object { key, etag }, Side::Bucket(side)) => {
+        (Content::Object { key, version, etag }, Side::Bucket(side)) => {
             let etags = kit.etags(side);
             let plain = matches!(etag.as_ref().map(ETag::class), Some(ETagClass::Md5(_)));
             let with_md5 = plain && etags.want_md5() || kit.target_wants_md5();
             let lane = with_md5.then(|| kit.lanes.lane());
             kit.limited.bytes.take(source.size_bytes).await;
-            let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
+            let got = side.client.get_whole(key, version.as_ref(), source.size_bytes, &mut buffer).await;
             let (mut head, crc) = got.map_err(Error::source)?;
             let mut part_bytes = metadata::part_bytes(&head.metadata);
             if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
-                part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
+                part_bytes = side.client.first_part_bytes(key, version.as_ref()).await.map_err(Error::source)?;
             }
             let mut content = ContentMd5::new(buffer.freeze(), lane);
             let expected = Expected::of(&head, part_bytes, etags);
             let proof = expected.check_whole(&mut content, crc, etags, &kit.lanes).await?;
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
-            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let metadata = metadata::of_object(kit, side, (key, version.as_ref()), &mut head, written_ns).await?;
             let version = Version { modified_ns: written_ns, etag: head.etag };
             Ok(Read { content, crc, proof, metadata, modified_ns, version })
         }

@@ -9,7 +9,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::Key,
+    name::{Key, VersionId},
     text,
     xml::{Document, XmlError, is_writable, push_element},
 };
@@ -78,12 +78,15 @@ impl Tags {
 pub struct GetObjectTagging<'a> {
     /// The object.
     pub key: &'a Key,
+    /// This version of it, and not the latest.
+    pub version: Option<&'a VersionId>,
 }
 
 impl GetObjectTagging<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
-        draft::about_object(head, Method::GET, address, self.key, &[("tagging", "")]);
+        let pairs = [Some(("tagging", "")), self.version.map(|version| ("versionId", version.as_str()))];
+        draft::about_object(head, Method::GET, address, self.key, draft::given(&pairs, &mut [("", ""); 2]));
     }
 
     /// Reads the tags.
@@ -218,7 +221,7 @@ mod tests {
     #[test]
     fn the_requests() {
         let key = key("k");
-        let get = GetObjectTagging { key: &key };
+        let get = GetObjectTagging { key: &key, version: None };
         assert_eq!(shown(|text| get.request(&address(), text)), "GET /b/k?tagging=\nhost: h:9");
         let delete = DeleteObjectTagging { key: &key };
         assert_eq!(shown(|text| delete.request(&address(), text)), "DELETE /b/k?tagging=\nhost: h:9");
