@@ -7,12 +7,13 @@ use std::time::Duration;
 pub use fancy_regex::Regex;
 pub use ropeway_io::file::DirectIo;
 pub use ropeway_io::probe::IoChoice;
-pub use ropeway_s3proto::endpoint::Endpoint;
+pub use ropeway_s3proto::endpoint::{AwsVariant, Endpoint};
 pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::op::{CustomerKey, Encryption, ObjectMetadata};
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
 pub use crate::client::login::Identity;
+pub use crate::client::proxy::Proxies;
 
 /// One sync, or one comparison.
 #[derive(Debug, Clone)]
@@ -139,7 +140,7 @@ pub enum Place {
     /// A directory, or as a source a single file.
     Local(PathBuf),
     /// A prefix of a bucket, or as a source a single object.
-    Bucket(BucketPlace),
+    Bucket(Box<BucketPlace>),
 }
 
 /// A prefix of a bucket, with all that is needed to reach it.
@@ -155,8 +156,12 @@ pub struct BucketPlace {
     pub region: String,
     /// Who signs the requests.
     pub identity: Identity,
+    /// Say in every request that whoever makes it pays for it.
+    pub requester_pays: bool,
     /// Ask for path-style addresses where the service offers both.
     pub force_path_style: bool,
+    /// What stands between us and a service elsewhere.
+    pub proxies: Proxies,
     /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
     /// A key of the person's own with which everything there is, or will be, encrypted (SSE-C).
@@ -166,6 +171,8 @@ pub struct BucketPlace {
 /// Which service a bucket lives on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointChoice {
+    /// AWS, in the place's region, or in the bucket's if that is another.
+    Aws(AwsVariant),
     /// One that is already running.
     Service(Endpoint),
     /// The built-in server, started for this run, its objects kept in this directory.

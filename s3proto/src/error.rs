@@ -267,7 +267,11 @@ pub(crate) fn class_of_code(code: &str) -> Option<Class> {
         | "NotSignedUp"
         | "AccountProblem"
         | "InvalidTokenId" => Class::Auth,
-        "AccessDenied" | "AllAccessDisabled" | "InvalidObjectState" | "UnauthorizedAccess" => Class::Denied,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "InvalidObjectState"
+        | "ObjectNotInActiveTierError"
+        | "UnauthorizedAccess" => Class::Denied,
         "NoSuchKey" | "NoSuchUpload" | "NoSuchBucket" | "NoSuchVersion" | "NotFound" => Class::Absent,
         "PreconditionFailed" | "ConditionalRequestConflict" | "InvalidPart" | "InvalidPartOrder" | "InvalidRange" => {
             Class::Conflict

@@ -15,7 +15,7 @@ use crate::error::ExitCode;
 use crate::settings::SyncSettings;
 
 macro_rules! side_args {
-    ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
+    ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $accelerate:ident, $payer:ident, $env:literal) => {
         #[derive(Debug, Args)]
         #[command(next_help_heading = $heading)]
         pub(super) struct $name {
@@ -51,6 +51,14 @@ macro_rules! side_args {
             /// Send requests unsigned, for public buckets.
             #[arg(long = concat!($side, "-no-sign-request"), env = concat!("ROPEWAY_", $env, "_NO_SIGN_REQUEST"))]
             $unsigned: bool,
+
+            /// Reach the bucket by S3 Transfer Acceleration.
+            #[arg(long = concat!($side, "-accelerate"), env = concat!("ROPEWAY_", $env, "_ACCELERATE"))]
+            $accelerate: bool,
+
+            /// Pay for the requests, where the bucket's owner wants that.
+            #[arg(long = concat!($side, "-request-payer"), env = concat!("ROPEWAY_", $env, "_REQUEST_PAYER"))]
+            $payer: bool,
         }
 
         impl $name {
@@ -65,6 +73,8 @@ macro_rules! side_args {
                     token: self.$token.as_deref(),
                     force_path_style: self.$path,
                     no_sign_request: self.$unsigned,
+                    accelerate: self.$accelerate,
+                    request_payer: self.$payer,
                 }
             }
         }
@@ -83,6 +93,8 @@ side_args!(
     source_session_token,
     source_force_path_style,
     source_no_sign_request,
+    source_accelerate,
+    source_request_payer,
     "SOURCE"
 );
 side_args!(
@@ -97,6 +109,8 @@ side_args!(
     target_session_token,
     target_force_path_style,
     target_no_sign_request,
+    target_accelerate,
+    target_request_payer,
     "TARGET"
 );
 

@@ -20,6 +20,7 @@ mod pace;
 mod peer;
 mod pool;
 pub mod profiles;
+pub mod proxy;
 mod send;
 mod tags;
 mod tls;
@@ -47,6 +48,7 @@ pub use tls::{TlsError, TlsSettings};
 use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
+use proxy::Proxies;
 
 /// Everything needed to talk to one bucket; each shard builds its [`Client`] from a copy.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct ClientSettings {
     pub region: String,
     /// For https.
     pub tls: TlsSettings,
+    /// What stands between us and the endpoint.
+    pub proxies: Proxies,
     /// What guards the objects: who may read them, how they are encrypted.
     pub protection: Arc<Protection>,
     /// When an operation is tried again.

@@ -142,6 +142,7 @@ fn place(place: &Place) -> String {
     match place {
         Place::Local(path) => absolute(path),
         Place::Bucket(bucket) => match &bucket.endpoint {
+            EndpointChoice::Aws(_) => format!("{place} at AWS"),
             EndpointChoice::Service(endpoint) => format!("{place} at {endpoint}"),
             EndpointChoice::EmbeddedDirectory(directory) => format!("{place} at embedded:{}", absolute(directory)),
             EndpointChoice::EmbeddedMemory => format!("{place} at embedded:memory"),

@@ -170,10 +170,7 @@ impl Service {
         let object = self.find(bucket, key, version_id.as_deref())?;
         check_key(object.record.attributes.encryption.as_ref(), shown)?;
         match conditions.judge(&object.record.etag, &timestamp(object.record.modified_secs)) {
-            Verdict::Proceed if is_archived(&object.record) => Err(S3Error::with_message(
-                S3ErrorCode::Custom("ObjectNotInActiveTierError".into()),
-                "The source object of the COPY action is not in the active tier.",
-            )),
+            Verdict::Proceed if is_archived(&object.record) => Err(not_in_active_tier()),
             Verdict::Proceed => Ok(object),
             Verdict::NotModified | Verdict::PreconditionFailed => Err(s3_error!(PreconditionFailed)),
         }
@@ -929,6 +926,14 @@ async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attribut
 fn is_archived(record: &Record) -> bool {
     let class = record.attributes.storage_class.as_deref();
     matches!(class, Some(StorageClass::GLACIER | StorageClass::DEEP_ARCHIVE))
+}
+
+/// How S3 refuses to copy out of an archive.
+fn not_in_active_tier() -> S3Error {
+    let code = S3ErrorCode::Custom("ObjectNotInActiveTierError".into());
+    let mut error = S3Error::with_message(code, "The source object of the COPY action is not in the active tier.");
+    error.set_status_code(http::StatusCode::FORBIDDEN);
+    error
 }
 
 /// The condition of a copy upon its target, for which s3s has no fields.

@@ -87,6 +87,9 @@ pub async fn sync_tags(kit: &Kit, action: &Action) -> Result<bool, Error> {
     if ours == theirs {
         return Ok(false);
     }
+    if kit.limited.objects.is_set() {
+        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
+    }
     kit.stop.or_abandon(async { target.client.set_tags(&target_key, &ours).await.map_err(Error::target) }).await?;
     Ok(true)
 }

@@ -45,14 +45,19 @@ pub(super) fn part_bytes(metadata: &ObjectMetadata) -> Option<u64> {
     user(metadata, PART_BYTES)?.parse().ok().filter(|bytes| *bytes > 0)
 }
 
-/// What an uploaded file is given: its own time, a Content-Type guessed from its name, and what the person wants.
-pub(super) fn of_file(kit: &Kit, key: &str, modified_ns: i64) -> ObjectMetadata {
+/// What a file tells of itself: its own time, and a Content-Type guessed from its name.
+pub(super) fn told_by_file(key: &str, modified_ns: i64) -> ObjectMetadata {
     let content_type = mime_guess::from_path(key).first_raw().unwrap_or("application/octet-stream");
-    let mut metadata = ObjectMetadata {
+    ObjectMetadata {
         content_type: Some(content_type.to_owned()),
         user: vec![(MTIME.to_owned(), format_time(modified_ns))],
         ..ObjectMetadata::default()
-    };
+    }
+}
+
+/// What an uploaded file is given: what it tells of itself, but for what the person wants otherwise.
+pub(super) fn of_file(kit: &Kit, key: &str, modified_ns: i64) -> ObjectMetadata {
+    let mut metadata = told_by_file(key, modified_ns);
     if let Some(attributes) = &kit.attributes {
         attributes.apply_to_file(&mut metadata, modified_ns);
     }

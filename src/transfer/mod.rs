@@ -39,8 +39,7 @@ use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::name::{ETag, Key, UploadId};
-use ropeway_s3proto::op::Condition;
-use ropeway_s3proto::op::{ObjectMetadata, Tags};
+use ropeway_s3proto::op::{Condition, ObjectMetadata, Tags};
 
 use crate::entry::{Action, Entry, Reason};
 use crate::journal::Journal;
@@ -278,7 +277,11 @@ pub struct Said {
 pub async fn source_says(kit: &Kit, entry: &Entry, with_tags: bool) -> Result<Said, Error> {
     match &kit.source {
         Side::Local(_) => {
-            Ok(Said { metadata: metadata::of_file(kit, &entry.key, entry.modified_ns), tags: Tags::default() })
+            let mut metadata = metadata::told_by_file(&entry.key, entry.modified_ns);
+            if kit.attributes.as_ref().is_some_and(|attributes| attributes.no_guessed_type) {
+                metadata.content_type = None;
+            }
+            Ok(Said { metadata, tags: Tags::default() })
         }
         Side::Bucket(side) => {
             let (key, version) = (side.key(&entry.key)?, entry.version.as_ref());

@@ -6,6 +6,7 @@
 
 pub mod cmd;
 pub mod model;
+pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod scripted;

@@ -364,7 +364,7 @@ impl Request {
         self.queries.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value.as_str())
     }
 
-    fn new(method: &str, target: &str) -> Request {
+    pub(super) fn new(method: &str, target: &str) -> Request {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let key = path.trim_start_matches('/').split_once('/').map_or(String::new(), |(_, key)| decoded(key));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -443,7 +443,7 @@ impl Answer {
     }
 }
 
-pub(super) fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -455,7 +455,13 @@ pub(super) fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<
         stream.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             Some((name, value)) => request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
-            None => return Ok(Some(request)),
+            None => {
+                // The same line asks for both, and only this header tells which.
+                if request.header("x-amz-copy-source").is_some() {
+                    request.operation = if request.operation == "UploadPart" { "UploadPartCopy" } else { "CopyObject" };
+                }
+                return Ok(Some(request));
+            }
         }
     }
 }

@@ -39,9 +39,7 @@ pub struct CopySource<'a> {
 impl CopySource<'_> {
     pub(super) fn write(&self, head: &mut HeadText) {
         // The whole name is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
-        let mut source = String::from("/");
-        text::push_path(&mut source, self.bucket.as_str().as_bytes());
-        source.push('/');
+        let mut source = self.bucket.copy_source_root();
         text::push_path(&mut source, self.key.as_bytes());
         if let Some(version_id) = self.version_id {
             source.push_str("?versionId=");
@@ -143,6 +141,18 @@ mod tests {
             x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9?versionId=v%261\n\
             x-amz-metadata-directive: REPLACE\nx-amz-tagging-directive: REPLACE";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
+    }
+
+    #[test]
+    fn an_access_point_is_copied_from_by_its_arn() {
+        let point = Bucket::parse("arn:aws:s3:eu-west-1:1:accesspoint:mine").unwrap();
+        let source = key("a b");
+        let from = CopySource { bucket: &point, key: &source, version_id: None, if_match: None };
+        let mut head = HeadText::new();
+        head.begin(&Method::PUT, |target| target.push('/'));
+        from.write(&mut head);
+        let expected = "arn%3Aaws%3As3%3Aeu-west-1%3A1%3Aaccesspoint/mine/object/a%20b";
+        assert_eq!(head.value(X_AMZ_COPY_SOURCE), Some(expected));
     }
 
     #[test]

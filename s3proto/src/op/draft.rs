@@ -57,6 +57,9 @@ fn draft(
         }
     });
     head.header("host", address.host_header());
+    if address.requester_pays() {
+        head.header("x-amz-request-payer", "requester");
+    }
 }
 
 pub(super) fn content_length(head: &mut HeadText, bytes: u64) {
