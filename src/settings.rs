@@ -92,6 +92,17 @@ pub enum Task {
     Sync,
     /// Say what they are, and change nothing.
     Verify(Depth),
+    /// Say of every object of the source whether it is in sync, and change nothing.
+    Report(Report),
+}
+
+/// What is reported beside whether an object is there and has the same content.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// Whether its headers and user metadata are the same.
+    pub metadata: bool,
+    /// Whether its tags are.
+    pub tags: bool,
 }
 
 /// How contents are compared.

@@ -351,7 +351,13 @@ fn local_to_s3_content_type_filtering_no_content_type() {
     tree.file("source/a.pdf", "a").file("source/b", "b");
     let run = |flags: [&str; 2]| {
         let bucket = server.bucket("no-type");
-        counts(&sync(&tree, "source", &format!("s3://{bucket}/")).to(&server).arg("--no-guess-mime-type").args(flags).expect(0))
+        counts(
+            &sync(&tree, "source", &format!("s3://{bucket}/"))
+                .to(&server)
+                .arg("--no-guess-mime-type")
+                .args(flags)
+                .expect(0),
+        )
     };
     assert_eq!(run(["--filter-include-content-type-regex", "application/.+"]), [0, 2]);
     assert_eq!(run(["--filter-exclude-content-type-regex", "video/.+"]), [2, 0]);

@@ -13,6 +13,7 @@ mod performance;
 mod places;
 mod plan;
 mod print;
+mod reports;
 mod screen;
 mod serve;
 mod sides;

@@ -7,11 +7,12 @@ use clap_complete::Shell;
 
 use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
+use super::reports::ReportArgs;
 use super::sides::SidesArgs;
 use super::versions::VersionArgs;
 use crate::engine::StopHandle;
 use crate::journal::state_directory;
-use crate::settings::JournalSettings;
+use crate::settings::{JournalSettings, Task};
 
 /// Copy what is new or different from SOURCE to TARGET.
 ///
@@ -70,6 +71,9 @@ pub(super) struct SyncArgs {
 
     #[command(flatten)]
     versions: VersionArgs,
+
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 /// Who asks for a completion script names no sides.
@@ -93,6 +97,10 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
         settings.versions = args.versions.versions();
+        if let Some(report) = args.reports.report() {
+            settings.task = Task::Report(report);
+            settings.dry_run = true;
+        }
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
             afresh: args.no_resume,

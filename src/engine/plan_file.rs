@@ -92,6 +92,8 @@ impl<W: Write> PlanWriter<W> {
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::Deleted { .. }
+            | Event::SyncStatus { .. }
+            | Event::ReportSummary { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }
             | Event::Warned { .. } => {}

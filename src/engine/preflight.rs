@@ -105,7 +105,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         refuse_overlap(settings)?;
     }
     let missing = match (settings.task, settings.dry_run) {
-        (Task::Verify(_), _) => Missing::Refused,
+        (Task::Verify(_) | Task::Report(_), _) => Missing::Refused,
         (Task::Sync, true) => Missing::Imagined,
         (Task::Sync, false) => Missing::Made,
     };

@@ -9,7 +9,7 @@ use ropeway_io::path::Follow;
 
 use super::live::{Live, Piece};
 use super::shard::{Shard, Token, Told};
-use super::{filters, plan_file, verify, versions};
+use super::{filters, plan_file, report, verify, versions};
 use crate::entry::{Action, Entry, EntryRef, Existing, KeyRange, Page, Reason, SideName};
 use crate::listing::{self, Listing, Problem, Trail};
 use crate::plan::compare::{Verdict, compare};
@@ -190,9 +190,7 @@ impl<'a> Walk<'a> {
                     self.live.keep_whole();
                     // What looked absent before this may have come later.
                     self.shard.recorder.disorder(side);
-                    if matches!(self.shard.orders.task, Task::Verify(_))
-                        || self.shard.orders.versions != Versions::Latest
-                    {
+                    if !matches!(self.shard.orders.task, Task::Sync) || self.shard.orders.versions != Versions::Latest {
                         let key = String::from_utf8_lossy(key);
                         let text = format!(
                             "`{key}` is listed twice, or after a key that sorts as high or higher, so what was said to be \
@@ -376,8 +374,10 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
     if filters::leave_out_listed(shard, source).await {
         return;
     }
-    if let Task::Verify(depth) = shard.orders.task {
-        return verify::listed(shard, token, depth, source, target).await;
+    match shard.orders.task {
+        Task::Sync => {}
+        Task::Verify(depth) => return verify::listed(shard, token, depth, source, target).await,
+        Task::Report(_) => return report::listed(shard, token, source, target).await,
     }
     let reason = match compare(shard.orders.direction, source, target) {
         Verdict::Skip if shard.orders.sync_tags => Reason::Tags,

@@ -20,6 +20,7 @@ use super::job::Remembered;
 use super::live::Piece;
 use super::plan_file;
 use super::preflight::{self, Paces, Ready, Refusal};
+use super::report;
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
 use crate::error::ExitCode;
@@ -452,7 +453,7 @@ impl Control<'_> {
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
         let phase = match self.settings.task {
             Task::Sync => Phase::Copying,
-            Task::Verify(_) => Phase::Comparing,
+            Task::Verify(_) | Task::Report(_) => Phase::Comparing,
         };
         self.observer.progress(&Progress { counts, elapsed, stopping, phase, concurrency: self.paces.now() });
     }
@@ -526,12 +527,17 @@ impl Control<'_> {
             None if deleted.withheld.as_ref().is_some_and(|withheld| withheld.is_refusal()) => {
                 ExitCode::Unsafe.number()
             }
-            None if counts.warnings + counts.unverifiable_objects > 0 => match self.settings.warnings_are_errors {
-                true => ExitCode::SomeFailed.number(),
-                false => ExitCode::Warnings.number(),
-            },
+            None if counts.warnings + counts.unverifiable_objects + report::out_of_sync(&counts) > 0 => {
+                match self.settings.warnings_are_errors {
+                    true => ExitCode::SomeFailed.number(),
+                    false => ExitCode::Warnings.number(),
+                }
+            }
             None => ExitCode::Done.number(),
         };
+        if let Task::Report(_) = self.settings.task {
+            self.observer.event(&report::totals(&counts));
+        }
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
         let peak_memory_bytes = probe::peak_memory_bytes();
         Summary {
@@ -541,6 +547,7 @@ impl Control<'_> {
             concurrency: self.paces.now(),
             dry_run: self.settings.dry_run,
             compared: matches!(self.settings.task, Task::Verify(_)),
+            reported: matches!(self.settings.task, Task::Report(_)),
             deletes_withheld: deleted.withheld.map(|withheld| withheld.to_string()),
             ended_early,
             exit_code,
@@ -557,6 +564,7 @@ fn stopped_before_the_start(settings: &SyncSettings, signal: i32, elapsed: Durat
         concurrency: Concurrency::default(),
         dry_run: settings.dry_run,
         compared: matches!(settings.task, Task::Verify(_)),
+        reported: matches!(settings.task, Task::Report(_)),
         deletes_withheld: None,
         ended_early: Some(EndedEarly::Signal(signal)),
         exit_code: ExitCode::of_signal(signal).number(),

@@ -495,8 +495,10 @@ impl Shard {
     }
 
     async fn carry_out(&self, action: &Action) {
-        if let Task::Verify(depth) = self.orders.task {
-            return super::verify::content(self, depth, action).await;
+        match self.orders.task {
+            Task::Sync => {}
+            Task::Verify(depth) => return super::verify::content(self, depth, action).await,
+            Task::Report(report) => return super::report::compared(self, report, action).await,
         }
         if self.sides.plan.is_some()
             && let Err(error) = transfer::compare::still_as_planned(&self.kit, action).await

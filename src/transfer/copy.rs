@@ -6,13 +6,13 @@
 
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
-use ropeway_s3proto::op::{Condition, CopySource, Tags};
+use ropeway_s3proto::op::{Condition, CopySource, ObjectMetadata, Tags};
 
 use super::large::{About, Attached, Destination, PartDone};
 use super::part::Part;
 use super::side::{Acknowledged, BucketSide, Content, Opened};
 use super::verify::{Proof, Unproven};
-use super::{Error, Kit, Receipt, Side, Version};
+use super::{Error, Kit, Receipt, Side, Version, metadata};
 use crate::client::{self, Copied, Copies};
 use crate::entry::Action;
 
@@ -96,10 +96,27 @@ pub async fn sync_tags(kit: &Kit, action: &Action) -> Result<bool, Error> {
 
 /// Whether [`sync_tags`] would change anything.
 pub async fn tags_differ(kit: &Kit, action: &Action) -> Result<bool, Error> {
-    let (source, target) = sides(kit);
-    let target_key = target.key(&action.entry.key)?;
-    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
+    let (ours, theirs) = tags_of_both(kit, &action.entry.key).await?;
     Ok(ours != theirs)
+}
+
+/// The tags of an object in both buckets.
+pub async fn tags_of_both(kit: &Kit, key: &str) -> Result<(Tags, Tags), Error> {
+    let (source, target) = sides(kit);
+    let target_key = target.key(key)?;
+    kit.stop.or_abandon(both_tags(source, target, key, &target_key)).await
+}
+
+/// What an object says of itself in both buckets, without what Ropeway and s3sync have said of it.
+pub async fn metadata_of_both(kit: &Kit, key: &str) -> Result<(ObjectMetadata, ObjectMetadata), Error> {
+    let (source, target) = sides(kit);
+    let asked = async {
+        let mut ours = source.client.head(&source.key(key)?).await.map_err(Error::source)?.metadata;
+        let mut theirs = target.client.head(&target.key(key)?).await.map_err(Error::target)?.metadata;
+        metadata::keep_what_compares(&mut ours, &mut theirs);
+        Ok((ours, theirs))
+    };
+    kit.stop.or_abandon(asked).await
 }
 
 async fn both_tags(

@@ -102,6 +102,17 @@ pub(super) fn origin(metadata: &ObjectMetadata) -> Option<&str> {
     user(metadata, ORIGIN_VERSION)
 }
 
+/// Leaves of two objects' user metadata what can be expected to be the same: neither what belongs to the upload that made the
+/// object, nor what it was given as a copy.
+pub(super) fn keep_what_compares(source: &mut ObjectMetadata, target: &mut ObjectMetadata) {
+    let has_time = user(source, MTIME).is_some();
+    for metadata in [source, target] {
+        forget_upload(metadata);
+        let own = |name: &str| [ORIGIN_VERSION, S3SYNC_MODIFIED].iter().any(|it| name.eq_ignore_ascii_case(it));
+        metadata.user.retain(|(name, _)| !own(name) && (has_time || !name.eq_ignore_ascii_case(MTIME)));
+    }
+}
+
 /// Removes user metadata that says nothing of the content's own time.
 pub(super) fn keep_only_own(metadata: &mut ObjectMetadata) {
     metadata.user.retain(|(name, _)| name.eq_ignore_ascii_case(MTIME));

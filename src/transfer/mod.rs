@@ -46,7 +46,7 @@ use crate::journal::Journal;
 
 pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
-pub use copy::{sync_tags, tags_differ};
+pub use copy::{metadata_of_both, sync_tags, tags_differ, tags_of_both};
 pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
