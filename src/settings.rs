@@ -221,6 +221,8 @@ pub struct Limits {
     pub shards: usize,
     /// Key ranges listed at the same time, over all shards.
     pub list_threads: usize,
+    /// Keys on a page of a listing.
+    pub page_keys: u32,
     /// Objects under way at the same time, over all shards.
     pub worker_size: usize,
     /// Parts under way at the same time, over all shards.
@@ -237,12 +239,16 @@ pub const WORKERS_PER_SHARD: usize = 16;
 /// Key ranges listed at the same time, unless the person says otherwise or there are more cores.
 pub const LIST_THREADS: usize = 8;
 
+/// The most that S3 puts on a page of a listing.
+pub const PAGE_KEYS: u32 = 1_000;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             memory_bytes: 256 << 20,
             shards: 1,
             list_threads: LIST_THREADS,
+            page_keys: PAGE_KEYS,
             worker_size: WORKERS_PER_SHARD,
             max_parallel_uploads: WORKERS_PER_SHARD,
             multipart_threshold_bytes: 8 << 20,

@@ -390,6 +390,44 @@ fn s3_to_s3_with_special_chars() {
     assert_eq!(server.keys(&two, ""), expected);
 }
 
+#[test]
+fn s3_to_s3_with_max_keys() {
+    let server = Server::any();
+    let [one, two] = two_buckets(&server, "max-keys");
+    put_case1(&server, &one);
+    put_case1(&server, &one);
+    server.delete(&one, "data1");
+    for (max_keys, expected) in [("1", [10, 0]), ("2", [0, 10]), ("3", [0, 10]), ("32767", [0, 10])] {
+        let output = carry(&server, &one, &two).args(["--max-keys", max_keys]).expect(0);
+        assert_eq!((counts(&output), server.count_versions(&two), server.keys(&two, "").len()), (expected, 10, 4));
+    }
+}
+
+#[test]
+fn a_page_of_a_listing_is_asked_for_as_the_person_says() {
+    let (source, target) = (Scripted::start(), Scripted::start());
+    for key in ["a", "b", "c", "d", "e"] {
+        source.model().objects.insert(key.to_owned(), Object::new(key));
+    }
+    let run = |flags: &[&str]| {
+        sync("s3://one/", "s3://two/").from(&source.server).to(&target.server).env("ROPEWAY_CORES", "1").args(flags).expect(0)
+    };
+    let accepted = [
+        "--max-parallel-listings", "1", "--max-parallel-listing-max-depth", "3", "--object-listing-queue-size", "1000",
+        "--allow-parallel-listings-in-express-one-zone",
+    ];
+    assert_eq!(run(&[&accepted[..], &["--max-keys", "2"]].concat()).count("transferred_objects"), 5);
+    let asked = |server: &Scripted, size: &str| {
+        server.requests_of("ListObjectsV2").iter().filter(|request| request.query("max-keys") == size).count()
+    };
+    assert_eq!((asked(&source, "2"), asked(&source, "1000")), (3, 0));
+    run(&[]);
+    assert_eq!(asked(&source, "1000"), 1);
+    for wrong in [["--max-keys", "0"], ["--max-keys", "32768"], ["--object-listing-queue-size", "0"]] {
+        sync("s3://one/", "s3://two/").args(wrong).expect(2);
+    }
+}
+
 /// Six versions of each of many keys, on several cores and many ranges: each key in order.
 #[test]
 fn many_keys_with_many_versions_arrive_in_order() {

@@ -65,6 +65,8 @@ pub struct ClientSettings {
     pub proxies: Proxies,
     /// What guards the objects: who may read them, how they are encrypted.
     pub protection: Arc<Protection>,
+    /// How many keys a page of a listing is asked to have.
+    pub page_keys: u32,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.

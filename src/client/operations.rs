@@ -93,6 +93,11 @@ fn etags_are_md5s(headers: &Headers) -> bool {
 }
 
 impl Client {
+    /// One page, of the usual size, of the keys under a prefix, behind `after` or where `token` says.
+    pub async fn list_page(&self, prefix: &str, after: Option<&[u8]>, token: Option<&str>) -> Result<ListPage, Error> {
+        self.list(prefix, after, token, self.settings.page_keys).await
+    }
+
     /// One page of the keys under a prefix, behind `after` or where `token` says.
     pub async fn list(
         &self,
@@ -127,7 +132,7 @@ impl Client {
         after: Option<(&str, Option<&str>)>,
     ) -> Result<VersionsPage, Error> {
         let prefix = Prefix::parse(prefix).map_err(|error| self.refused("ListObjectVersions", error))?;
-        let list = ListObjectVersions { prefix: &prefix, after, max_keys: None };
+        let list = ListObjectVersions { prefix: &prefix, after, max_keys: Some(self.settings.page_keys) };
         let make = |text: &mut HeadText| {
             list.request(&self.settings.address, text);
             Ok(BARE)

@@ -23,7 +23,7 @@ use crate::listing;
 use crate::plan::compare::Direction;
 use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task, Versions};
+use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task, Versions, PAGE_KEYS};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -110,7 +110,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (Task::Sync, false) => Missing::Made,
     };
     let mut servers = Embedded { missing, ..Embedded::default() };
-    let way = Way { patience: &settings.patience, shards: budget.shards, requests: budget.requests() };
+    let way = Way { patience: &settings.patience, shards: budget.shards, requests: budget.requests(), page_keys: settings.limits.page_keys };
     let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
@@ -171,7 +171,7 @@ async fn keeps_versions(place: &Place, name: SideName, side: &ReadySide) -> Resu
 /// One bucket that is looked at alone, and the built-in server behind it, if that is where it lives.
 pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Result<(Client, Vec<Server>), Refusal> {
     let mut servers = Embedded { missing: Missing::Refused, ..Embedded::default() };
-    let way = Way { patience, shards: 1, requests: 1 };
+    let way = Way { patience, shards: 1, requests: 1, page_keys: PAGE_KEYS };
     let reached = reach(place, SideName::Target, way, &mut servers).await?;
     let (settings, _) = greet(place, SideName::Target, reached).await?;
     Ok((Client::new(settings), servers.servers))
@@ -476,6 +476,8 @@ struct Way<'a> {
     shards: usize,
     /// Of each shard.
     requests: usize,
+    /// On a page of a listing.
+    page_keys: u32,
 }
 
 /// Two sides at one endpoint share what it bears.
@@ -537,6 +539,7 @@ async fn reach(
         tls,
         proxies: place.proxies.clone(),
         protection: Arc::new(protection),
+        page_keys: way.page_keys,
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
         abilities: Arc::default(),

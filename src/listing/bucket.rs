@@ -116,12 +116,9 @@ impl BucketListing {
 fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: Option<String>) -> Fetch {
     let (client, prefix) = (client.clone(), prefix.clone());
     Fetch(tokio::task::spawn_local(
-        async move { client.list(&prefix, after.as_deref(), token.as_deref(), PAGE_KEYS).await },
+        async move { client.list_page(&prefix, after.as_deref(), token.as_deref()).await },
     ))
 }
-
-/// The most that S3 puts on a page.
-const PAGE_KEYS: u32 = 1_000;
 
 /// Services skip over what was deleted in steps of a page or so, and some thousand versions of one key make a few empty
 /// pages. With a token that is new each time, nothing else would tell that the listing goes nowhere.

@@ -9,6 +9,9 @@ use crate::{
     head::{HeadText, Headers},
 };
 
+/// S3's name for the document, and moto's.
+const ROOTS: [&str; 2] = ["VersioningConfiguration", "GetBucketVersioningResponse"];
+
 /// A question about the bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct GetBucketVersioning;
@@ -35,7 +38,7 @@ impl GetBucketVersioning {
     /// # Errors
     /// [`ServiceError`] when the service refused.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<BucketVersioning, ServiceError> {
-        draft::expect_document(status, headers, body, &["VersioningConfiguration"], |document| {
+        draft::expect_document(status, headers, body, &ROOTS, |document| {
             let mut versioning = BucketVersioning::Never;
             while let Some(element) = document.child()? {
                 match element.name() {
@@ -68,6 +71,7 @@ mod tests {
         let parse = |body: &str| GetBucketVersioning::parse(StatusCode::OK, &Headers::new(), body.as_bytes());
         let table = [
             ("<VersioningConfiguration/>", BucketVersioning::Never),
+            ("<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>", BucketVersioning::Enabled),
             ("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>", BucketVersioning::Enabled),
             (
                 "<VersioningConfiguration><MfaDelete>Disabled</MfaDelete><Status>Suspended</Status></VersioningConfiguration>",

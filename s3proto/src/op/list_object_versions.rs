@@ -13,6 +13,9 @@ use crate::{
     xml::{Document, XmlError},
 };
 
+/// S3's name for the document, and moto's.
+const ROOTS: [&str; 2] = ["ListVersionsResult", "ListObjectVersionsResponse"];
+
 /// The longest markers that are taken from an answer; they are repeated in the next request's line.
 const MARKER_BYTES_MAX: usize = 8192;
 
@@ -86,7 +89,7 @@ impl ListObjectVersions<'_> {
     /// [`ServiceError`] when the service refused, a version lacks what a sync needs, or a next page is announced that
     /// begins nowhere.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<VersionsPage, ServiceError> {
-        draft::expect_document(status, headers, body, &["ListVersionsResult"], read)
+        draft::expect_document(status, headers, body, &ROOTS, read)
     }
 }
 
@@ -211,6 +214,7 @@ mod tests {
             assert_eq!(parse(&PAGE.replacen(whole, broken, 1)).unwrap_err().kind, Kind::Malformed, "{whole} {broken}");
         }
         assert!(parse("<ListBucketResult/>").is_err());
+        assert!(parse(&PAGE.replace("ListVersionsResult", "ListObjectVersionsResponse")).is_ok());
     }
 
     proptest! {
