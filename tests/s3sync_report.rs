@@ -75,6 +75,35 @@ fn local_to_s3_sync_report() {
 }
 
 #[test]
+fn sync_report_by_additional_checksum() {
+    let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["moto", "ceph"], "it does not keep the SHA256 of what it is given") {
+        return;
+    }
+    let [one, two] = ["report-sum-1", "report-sum-2"].map(|name| format!("s3://{}/", server.bucket(name)));
+    step1(&tree);
+    step2(&tree);
+    let upload = Cmd::sync(tree.path(), "step1", &one).to(&server);
+    upload.args(["--additional-checksum-algorithm", "SHA256"]).expect(0);
+    let copy = Cmd::sync(tree.path(), &one, &two).from(&server).to(&server);
+    copy.args(["--additional-checksum-algorithm", "SHA256", "--enable-additional-checksum"]).expect(0);
+    let run = |source: &str, target: &str, code| {
+        let flags = ["--check-additional-checksum", "SHA256"];
+        let run = report(&tree, source, target).args(flags);
+        let run = if source.starts_with("s3:") { run.from(&server) } else { run };
+        let run = if target.starts_with("s3:") { run.to(&server) } else { run };
+        totals(&run.expect(code))
+    };
+    for (source, target) in [("step1", one.as_str()), (&one, "step1"), (&one, &two)] {
+        assert_eq!(run(source, target, 0), ["checksum_matches=2", "number_of_objects=2"], "{source} {target}");
+    }
+    assert_eq!(run("step2", &one, 3), ["checksum_mismatch=2", "not_found=3", "number_of_objects=5"]);
+    let plain = format!("s3://{}/", server.bucket("report-no-sum"));
+    Cmd::sync(tree.path(), "step1", &plain).to(&server).expect(0);
+    assert_eq!(run("step1", &plain, 3), ["checksum_unknown=2", "number_of_objects=2"]);
+}
+
+#[test]
 fn s3_to_local_sync_report() {
     let (server, tree) = (Server::any(), Tree::new());
     let bucket = server.bucket("report-down");

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::attributes::{SourceKeyArgs, TargetKeyArgs};
 use super::filters::FilterArgs;
+use super::integrity::VerificationArgs;
 use super::output::OutputArgs;
 use super::performance::{PatienceArgs, PerformanceArgs};
 use super::places::{AwsArgs, SideWishes, place};
@@ -126,9 +127,8 @@ pub(super) struct SidesArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
 
-    /// Compare no ETags with the MD5 of the content; checksums still are.
-    #[arg(long, env = "ROPEWAY_DISABLE_ETAG_VERIFY")]
-    disable_etag_verify: bool,
+    #[command(flatten)]
+    verification: VerificationArgs,
 
     #[command(flatten)]
     filters: FilterArgs,
@@ -163,7 +163,7 @@ impl SidesArgs {
         let source = place(&self.source, SideName::Source, &self.source_side.wishes(&self.aws))?;
         let target = place(&self.target, SideName::Target, &self.target_side.wishes(&self.aws))?;
         Ok(SyncSettings {
-            verify_etags: !self.disable_etag_verify,
+            integrity: self.verification.integrity(),
             filters: self.filters.filters(),
             limits: self.performance.limits(),
             rates: self.performance.rates(),

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
+use super::integrity::{CheckArgs, ChecksumArgs};
 use super::reports::ReportArgs;
 use super::sides::SidesArgs;
 use super::versions::VersionArgs;
@@ -64,6 +65,12 @@ pub(super) struct SyncArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
+    checksums: ChecksumArgs,
+
+    #[command(flatten)]
     attributes: AttributeArgs,
 
     #[command(flatten)]
@@ -101,6 +108,8 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
             settings.task = Task::Report(report);
             settings.dry_run = true;
         }
+        args.check.apply(&mut settings.integrity);
+        args.checksums.apply(&mut settings.integrity);
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
             afresh: args.no_resume,

@@ -41,7 +41,7 @@ use ropeway_s3proto::sign::{Credentials, Signer};
 pub use body::RequestBody;
 pub use copies::Copied;
 pub use error::{Cause, Error, Failure, Phase};
-pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
+pub use operations::{Checks, CompletedPart, ObjectHead, ObjectParts, Uploaded};
 pub use pace::{Pace, PaceNow};
 pub use tls::{TlsError, TlsSettings};
 

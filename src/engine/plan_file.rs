@@ -244,6 +244,9 @@ fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> 
         "absent" => Reason::Absent,
         "size" => Reason::Size,
         "newer" => Reason::Newer,
+        "etag" => Reason::ETag,
+        "checksum" => Reason::Checksum,
+        "unconditional" => Reason::Unconditional,
         other => return Err(io::Error::other(format!("`{other}` is no reason to copy"))),
     };
     Ok(Action { entry, reason, existing: target.map(existing).transpose()?, history: None })

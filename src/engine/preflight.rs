@@ -23,7 +23,9 @@ use crate::listing;
 use crate::plan::compare::Direction;
 use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task, Versions, PAGE_KEYS};
+use crate::settings::{
+    BucketPlace, Check, EndpointChoice, Extras, Identity, PAGE_KEYS, Patience, Place, SyncSettings, Task, Versions,
+};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -110,7 +112,12 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (Task::Sync, false) => Missing::Made,
     };
     let mut servers = Embedded { missing, ..Embedded::default() };
-    let way = Way { patience: &settings.patience, shards: budget.shards, requests: budget.requests(), page_keys: settings.limits.page_keys };
+    let way = Way {
+        patience: &settings.patience,
+        shards: budget.shards,
+        requests: budget.requests(),
+        page_keys: settings.limits.page_keys,
+    };
     let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
@@ -139,7 +146,10 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
+    // Whatever the target has is replaced by what was there at a moment, unless it is to be compared.
+    let replaces_all = matches!(settings.versions, Versions::At(_)) && settings.integrity.check == Check::Newer;
+    let lists_target = !(settings.integrity.ignore_target_listing || replaces_all) || settings.deletes.any();
+    let sides = Sides { single, lists_target: lists_target && !target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }

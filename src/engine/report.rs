@@ -13,12 +13,13 @@ use serde_json::Value;
 
 use super::shard::{Shard, Token, Told};
 use super::{preflight, verify};
-use crate::entry::{Action, Entry, EntryRef, Existing, Reason};
+use crate::entry::{Action, ContentBy, Entry, EntryRef, Existing, Reason};
+use crate::plan::compare::Rule;
 use crate::report::tally::{Counts, add};
 use crate::report::{Event, ReportTotals};
 use crate::settings::Report;
 use crate::transfer;
-use crate::transfer::compare::Likeness;
+use crate::transfer::compare::{By, Likeness};
 
 const SYNC: &str = "SYNC_STATUS";
 const METADATA: &str = "METADATA_SYNC_STATUS";
@@ -40,7 +41,7 @@ pub(super) async fn listed(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRe
     describe(&mut values, &SOURCE, &Existing::from(source));
     let Some(target) = target else {
         let (kind, status, counter) = match verify::is_directory_at_target(shard, source) {
-            true => ("ETAG", MATCHES, &shard.tally.etag_matches),
+            true => (ETAG, MATCHES, &shard.tally.etag_matches),
             false => ("EXISTENCE", NOT_FOUND, &shard.tally.not_found),
         };
         add(counter, 1);
@@ -50,7 +51,7 @@ pub(super) async fn listed(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRe
     let Ok(text) = std::str::from_utf8(source.key) else {
         add(&shard.tally.etag_unknown, 1);
         values.insert("detail", "its name is not UTF-8, which S3 keys must be".into());
-        return record(shard, SYNC, "ETAG", UNKNOWN, key(), values).await;
+        return record(shard, SYNC, ETAG, UNKNOWN, key(), values).await;
     };
     let entry = Entry {
         key: text.into(),
@@ -76,7 +77,7 @@ pub(super) async fn compared(shard: &Shard, report: Report, action: &Action) {
         Err(error) => {
             add(&shard.tally.etag_unknown, 1);
             let values = Values::from([("detail", error.to_string().into())]);
-            record(shard, SYNC, "ETAG", UNKNOWN, action.entry.key.to_string(), values).await;
+            record(shard, SYNC, ETAG, UNKNOWN, action.entry.key.to_string(), values).await;
         }
     }
 }
@@ -116,6 +117,7 @@ async fn compare(shard: &Shard, report: Report, action: &Action) -> Result<(), t
     Ok(())
 }
 
+const ETAG: &str = "ETAG";
 const CHECKSUM: &str = "CHECKSUM";
 
 /// What the contents were compared by, and what came of it. Where the listings tell, nobody is asked.
@@ -125,15 +127,19 @@ async fn content(
     existing: &Existing,
 ) -> Result<(&'static str, Likeness), transfer::Error> {
     let entry = &action.entry;
+    let (kind, by) = match shard.orders.rule {
+        Rule::Content(ContentBy::Checksum(algorithm)) => (CHECKSUM, By::Checksum(algorithm)),
+        Rule::Newer | Rule::Size | Rule::Content(ContentBy::ETag) | Rule::NewerContent(_) => (ETAG, By::ETag),
+    };
     if entry.size_bytes != existing.size_bytes {
         let how = format!("it has {} bytes at the source and {} at the target", entry.size_bytes, existing.size_bytes);
-        return Ok(("ETAG", Likeness::Different(how)));
+        return Ok((kind, Likeness::Different(how)));
     }
-    if verify::same_tags(entry.etag.as_ref(), existing.etag.as_ref()) {
-        return Ok(("ETAG", Likeness::Equal));
+    if by == By::ETag && verify::same_tags(entry.etag.as_ref(), existing.etag.as_ref()) {
+        return Ok((kind, Likeness::Equal));
     }
-    let compared = transfer::compare::compare(&shard.kit, entry, existing, false);
-    Ok(("ETAG", shard.kit.stop.or_abandon(compared).await?))
+    let compared = transfer::compare::compare_by(&shard.kit, entry, existing, by);
+    Ok((kind, shard.kit.stop.or_abandon(compared).await?))
 }
 
 /// A record for each of the headers, and one for all user metadata.

@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use super::filters;
 use super::shard::{Shard, Token};
-use crate::entry::{Action, Entry, EntryRef, History, ObjectVersion, Reason};
+use crate::entry::{Action, Entry, EntryRef, Existing, History, ObjectVersion, Reason};
+use crate::plan::compare::{Rule, Verdict, compare};
 use crate::plan::versions::{self, Step};
 use crate::report::tally::add;
 use crate::report::{Event, Listed};
@@ -32,7 +33,12 @@ pub(super) async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRe
         Versions::At(time_ns) => {
             let Some(version) = versions::at(source.versions, time_ns) else { return };
             if !filters::leave_out_version(shard, key, version).await {
-                let action = of_version(key, version);
+                let mut action = of_version(key, version);
+                action.existing = target.map(Existing::from);
+                match reason(shard, &action.entry, target) {
+                    Some(reason) => action.reason = reason,
+                    None => return skip(shard, key, action.entry.size_bytes).await,
+                }
                 add(&shard.tally.planned_objects, 1);
                 add(&shard.tally.planned_bytes, action.entry.size_bytes);
                 shard.enqueue(action, token).await;
@@ -55,6 +61,34 @@ pub(super) async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRe
             shard.enqueue(action, token).await;
         }
         Versions::Latest => unreachable!("then no versions are listed"),
+    }
+}
+
+/// Why the version of a moment is copied: whatever the target has, unless it is to be compared by its checksum. None if it is
+/// not.
+fn reason(shard: &Shard, source: &Entry, target: Option<EntryRef<'_>>) -> Option<Reason> {
+    if shard.orders.rule == Rule::Newer {
+        return Some(Reason::Version);
+    }
+    let source = EntryRef {
+        key: source.key.as_bytes(),
+        size_bytes: source.size_bytes,
+        modified_ns: source.modified_ns,
+        etag: source.etag.as_ref(),
+        versions: &[],
+    };
+    match compare(shard.orders.rule, shard.orders.direction, source, target) {
+        Verdict::Skip => None,
+        Verdict::Copy(reason) => Some(reason),
+        Verdict::AskStoredTime(file_ns) => Some(Reason::UnlessStoredTimeIs(file_ns)),
+        Verdict::AskContent(by) => Some(Reason::UnlessSame(by)),
+    }
+}
+
+async fn skip(shard: &Shard, key: &str, size_bytes: u64) {
+    add(&shard.tally.skipped_objects, 1);
+    if shard.orders.events.skipped {
+        shard.event(Event::Skipped { key: key.to_owned(), size_bytes }).await;
     }
 }
 

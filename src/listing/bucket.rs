@@ -115,9 +115,7 @@ impl BucketListing {
 
 fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: Option<String>) -> Fetch {
     let (client, prefix) = (client.clone(), prefix.clone());
-    Fetch(tokio::task::spawn_local(
-        async move { client.list_page(&prefix, after.as_deref(), token.as_deref()).await },
-    ))
+    Fetch(tokio::task::spawn_local(async move { client.list_page(&prefix, after.as_deref(), token.as_deref()).await }))
 }
 
 /// Services skip over what was deleted in steps of a page or so, and some thousand versions of one key make a few empty

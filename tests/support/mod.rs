@@ -13,6 +13,7 @@ pub mod scripted;
 pub mod server;
 pub mod service;
 pub mod tree;
+pub mod uploads;
 
 pub use cmd::Cmd;
 pub use server::Server;

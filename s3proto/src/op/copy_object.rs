@@ -9,7 +9,7 @@ use super::{
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
-    checksum::Crc64Nvme,
+    checksum::{Algorithm, Checksum, X_AMZ_CHECKSUM_ALGORITHM},
     date,
     endpoint::Address,
     error::ServiceError,
@@ -61,6 +61,8 @@ pub struct CopyObject<'a> {
     pub source: CopySource<'a>,
     /// What the copy says about itself, its tags included; without it, what the source says.
     pub metadata: Option<&'a ObjectMetadata>,
+    /// Have the service compute such a checksum of the copy.
+    pub algorithm: Option<Algorithm>,
     /// When the copy may take the place of what is there.
     pub condition: Condition<'a>,
 }
@@ -73,7 +75,7 @@ pub struct CopyObjectOutput {
     /// When it was written, in Unix nanoseconds.
     pub last_modified_ns: Option<i64>,
     /// The checksum as the service keeps it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
     /// The version, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
@@ -86,6 +88,9 @@ impl CopyObject<'_> {
         draft::content_length(head, 0);
         self.source.write(head);
         self.condition.write(head);
+        if let Some(algorithm) = self.algorithm {
+            head.header(X_AMZ_CHECKSUM_ALGORITHM, algorithm.name());
+        }
         if let Some(metadata) = self.metadata {
             head.header(X_AMZ_METADATA_DIRECTIVE, "REPLACE");
             head.header(X_AMZ_TAGGING_DIRECTIVE, "REPLACE");
@@ -101,14 +106,15 @@ impl CopyObject<'_> {
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CopyObjectResult"], |document| {
             let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
-            let mut output =
-                CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };
+            let mut output = CopyObjectOutput { etag: None, last_modified_ns: None, checksum: None, version_id };
             while let Some(element) = document.child()? {
-                match element.name() {
-                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
-                    "LastModified" => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
-                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-                    _ => document.skip()?,
+                match (element.name(), Algorithm::of_element(element.name())) {
+                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
+                    ("LastModified", _) => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+                    (_, Some(algorithm)) => {
+                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
+                    }
+                    (_, None) => document.skip()?,
                 }
             }
             Ok(output)
@@ -130,7 +136,8 @@ mod tests {
     fn the_request() {
         let (bucket, target, source) = (Bucket::parse("s").unwrap(), key("t"), key("a?versionId=1+\u{e9}"));
         let from = CopySource { bucket: &bucket, key: &source, version_id: None, if_match: None };
-        let copy = CopyObject { key: &target, source: from, metadata: None, condition: Condition::Always };
+        let copy =
+            CopyObject { key: &target, source: from, metadata: None, algorithm: None, condition: Condition::Always };
         let expected = "PUT /b/t\ncontent-length: 0\nhost: h:9\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
         let etag = ETag::parse("x").unwrap();

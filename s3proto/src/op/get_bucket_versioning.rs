@@ -71,7 +71,10 @@ mod tests {
         let parse = |body: &str| GetBucketVersioning::parse(StatusCode::OK, &Headers::new(), body.as_bytes());
         let table = [
             ("<VersioningConfiguration/>", BucketVersioning::Never),
-            ("<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>", BucketVersioning::Enabled),
+            (
+                "<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>",
+                BucketVersioning::Enabled,
+            ),
             ("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>", BucketVersioning::Enabled),
             (
                 "<VersioningConfiguration><MfaDelete>Disabled</MfaDelete><Status>Suspended</Status></VersioningConfiguration>",
