@@ -183,6 +183,9 @@ fn s3_to_s3_with_same_prefix() {
 #[test]
 fn a_single_object_is_carried_with_its_versions_and_no_other() {
     let server = Server::any();
+    if server.skip(&["moto"], "behind a key marker it leaves out the first version") {
+        return;
+    }
     let [one, two] = two_buckets(&server, "single");
     for (key, content) in [("d/k", "1"), ("d/k", "2"), ("d/kk", "other"), ("d/j", "other"), ("d/k", "3")] {
         server.put(&one, key, content);
