@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use sha1::{Digest, Sha1};
 use support::scripted::{Answer, Request, Scripted};
@@ -428,22 +428,16 @@ fn the_built_in_server_asks_nobody_for_keys() {
     assert!(instance.asked().is_empty());
 }
 
-/// A container's service whose n-th keys are `key-n`, for so many seconds each.
-fn counting(lasts_s: fn(usize) -> i64) -> (Service, Arc<AtomicUsize>) {
-    let given: Arc<AtomicUsize> = Arc::default();
-    let count = given.clone();
-    let service = Service::start(move |_, number| {
-        count.store(number, Ordering::Release);
-        json_keys(&format!("key-{number}"), lasts_s(number))
-    });
-    (service, given)
+/// A container's service whose n-th keys are `key-n`.
+fn counting() -> Service {
+    Service::start(|_, number| json_keys(&format!("key-{number}"), 3600))
 }
 
 #[test]
 fn keys_that_are_refused_in_mid_run_are_replaced_once_and_what_was_refused_is_sent_again() {
     for (status, code) in [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (400, "InvalidToken")] {
         let (server, tree) = (Scripted::start(), Tree::new());
-        let (container, _) = counting(|_| 3600);
+        let container = counting();
         small_files(&tree, 40);
         tree.file("source/large", vec![7; 30 << 20]);
         // From the first object on, the first keys are worth nothing.
@@ -471,7 +465,7 @@ fn keys_that_are_refused_in_mid_run_are_replaced_once_and_what_was_refused_is_se
 #[test]
 fn keys_that_are_refused_again_and_again_end_the_run_with_few_questions() {
     let (server, tree) = (Scripted::start(), Tree::new());
-    let (container, _) = counting(|_| 3600);
+    let container = counting();
     small_files(&tree, 40);
     for number in 0..40 {
         server.on("PutObject", &format!("{number:02}")).answer(Answer::error(400, "ExpiredToken"));
@@ -484,13 +478,24 @@ fn keys_that_are_refused_again_and_again_end_the_run_with_few_questions() {
 
 #[test]
 fn keys_are_renewed_before_they_expire_and_no_request_is_refused() {
+    const LASTS_S: i64 = 3;
     let (server, tree) = (Scripted::start(), Tree::new());
-    // The first keys are due when two of their three seconds have passed.
-    let (container, given) = counting(|number| if number == 1 { 3 } else { 3600 });
+    let now_s = || time::OffsetDateTime::now_utc().unix_timestamp();
+    let (given, first_ends_at_s): (Arc<AtomicUsize>, Arc<AtomicI64>) = Default::default();
+    let (count, ends_at_s) = (given.clone(), first_ends_at_s.clone());
+    let container = Service::start(move |_, number| {
+        let lasts_s = if number == 1 { LASTS_S } else { 3600 };
+        if number == 1 {
+            ends_at_s.store(now_s() + LASTS_S + 1, Ordering::Release);
+        }
+        count.store(number, Ordering::Release);
+        json_keys(&format!("key-{number}"), lasts_s)
+    });
     small_files(&tree, 20);
-    // The listing is held back until the keys were renewed; then they are used.
+    // The listing is held back until there are new keys, which nobody asks for but the thread that renews them, since nobody
+    // signs meanwhile; and until the old ones are of no use.
     server.on("ListObjectsV2", "").skip(1).times(1).play(move |exchange| {
-        while given.load(Ordering::Acquire) < 2 {
+        while given.load(Ordering::Acquire) < 2 || now_s() < first_ends_at_s.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
         let answer = exchange.perform()?;
@@ -498,9 +503,9 @@ fn keys_are_renewed_before_they_expire_and_no_request_is_refused() {
     });
     let run = upload(&tree, &server.server);
     succeeds(&tree, run.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/k", container.url)));
-    let signers: Vec<_> = server.requests().iter().map(signer).collect();
-    assert_eq!(signers.first().map(String::as_str), Some("key-1"));
-    assert!(server.requests_of("PutObject").iter().any(|request| signer(request) == "key-2"), "{signers:?}");
+    assert_eq!(server.requests().first().map(signer).as_deref(), Some("key-1"));
+    let signers: Vec<_> = server.requests_of("PutObject").iter().map(signer).collect();
+    assert_eq!(signers, ["key-2"; 20]);
     assert_eq!(container.asked().len(), 2, "one renewal");
 }
 

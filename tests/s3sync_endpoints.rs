@@ -155,6 +155,10 @@ fn service(login: Option<&str>) -> (Proxy, Arc<Mutex<Model>>) {
     let model: Arc<Mutex<Model>> = Arc::default();
     let behind = model.clone();
     let proxy = Proxy::with_login(&["s3.test"], login, move |asked| {
+        // It copies nothing by itself, which is then done by us.
+        if asked.request.header("x-amz-copy-source").is_some() {
+            return Answer::error(501, "NotImplemented");
+        }
         behind.lock().expect("no panic while it is locked").perform(&asked.request)
     });
     (proxy, model)
@@ -216,22 +220,32 @@ fn who_pays_is_said_in_every_request_of_that_side_alone() {
     let (proxy, model) = service(None);
     let tree = Tree::new();
     tree.file("source/a", "a").file("source/large", vec![7; 9 << 20]);
-    let run = |run: Cmd| {
+    let run = |run: Cmd, code: i32| {
         let run = run.env("AWS_ACCESS_KEY_ID", "k").env("AWS_SECRET_ACCESS_KEY", "s").env("HTTP_PROXY", &proxy.url);
-        run.env("AWS_ENDPOINT_URL", "http://s3.test").expect(0);
+        run.env("AWS_ENDPOINT_URL", "http://s3.test").expect(code);
         let paid = |asked: &support::proxy::Asked| asked.request.header("x-amz-request-payer") == Some("requester");
         let asked = proxy.asked();
         (asked.iter().filter(|asked| paid(asked)).count(), asked.len())
     };
-    let (paid, all) = run(Cmd::sync(tree.path(), "source", "s3://bucket/").arg("--target-request-payer"));
+    let (paid, all) = run(Cmd::sync(tree.path(), "source", "s3://bucket/").arg("--target-request-payer"), 0);
     assert!(paid == all && all >= 4, "{paid} of {all}");
     for asked in proxy.asked() {
         let signed = asked.request.header("authorization").expect("it is signed");
         assert!(signed.contains("x-amz-request-payer"), "{signed}");
     }
-    let (again, _) = run(Cmd::sync(tree.path(), "s3://bucket/", "out").arg("--source-request-payer"));
+    let (again, _) = run(Cmd::sync(tree.path(), "s3://bucket/", "out").arg("--source-request-payer"), 0);
     assert!(again > paid);
-    let (after, _) = run(Cmd::sync(tree.path(), "s3://bucket/", "more"));
+    let (after, _) = run(Cmd::sync(tree.path(), "s3://bucket/", "more"), 0);
     assert_eq!(after, again);
     assert_eq!(model.lock().unwrap().objects.len(), 2);
+    // A copy within the service is a request to the target, and reads the source as well.
+    let copy = Cmd::sync(tree.path(), "s3://bucket/", "s3://other/copies/")
+        .args(["--source-request-payer", "--server-side-copy"]);
+    run(copy, 3);
+    let copies: Vec<_> =
+        proxy.asked().into_iter().filter(|asked| asked.request.header("x-amz-copy-source").is_some()).collect();
+    assert!(!copies.is_empty());
+    for asked in copies {
+        assert_eq!(asked.request.header("x-amz-request-payer"), Some("requester"));
+    }
 }

@@ -292,6 +292,7 @@ pub struct Address {
     /// What precedes a key, its slash at the end.
     root: String,
     requester_pays: bool,
+    copy_source_requester_pays: bool,
 }
 
 impl Address {
@@ -320,13 +321,34 @@ impl Address {
         // Hosts and DNS labels hold only letters, digits, dots, colons and hyphens.
         let host_header = endpoint.authority_of(&host);
         let (endpoint, bucket) = (endpoint.clone(), bucket.clone());
-        Self { endpoint, bucket, addressing, host, host_header, root, requester_pays: false }
+        Self {
+            endpoint,
+            bucket,
+            addressing,
+            host,
+            host_header,
+            root,
+            requester_pays: false,
+            copy_source_requester_pays: false,
+        }
     }
 
     /// Says in every request that whoever makes it pays for it.
     #[must_use]
     pub fn with_requester_pays(self, requester_pays: bool) -> Self {
         Self { requester_pays, ..self }
+    }
+
+    /// Says so in requests that copy, since the bucket that is copied from wants it.
+    #[must_use]
+    pub fn with_copy_source_requester_pays(self, copy_source_requester_pays: bool) -> Self {
+        Self { copy_source_requester_pays, ..self }
+    }
+
+    /// Whether requests that copy say for the sake of their source that whoever makes them pays.
+    #[must_use]
+    pub fn copy_source_requester_pays(&self) -> bool {
+        self.copy_source_requester_pays
     }
 
     /// Whether the requests say that whoever makes them pays.

@@ -7,6 +7,7 @@ mod cleanup;
 mod completions;
 mod conflicts;
 mod deletes;
+mod express;
 mod filters;
 mod integrity;
 mod output;

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::attributes::{SourceKeyArgs, TargetKeyArgs};
+use super::express::ExpressArgs;
 use super::filters::FilterArgs;
 use super::integrity::VerificationArgs;
 use super::output::OutputArgs;
@@ -28,7 +29,8 @@ macro_rules! side_args {
             #[arg(long = concat!($side, "-region"), value_name = "REGION", env = concat!("ROPEWAY_", $env, "_REGION"))]
             $region: Option<String>,
 
-            /// The profile in the AWS config and credentials files whose keys and region are used.
+            /// The profile in the AWS config and credentials files whose keys, or whose way to keys, and whose region and
+            /// endpoint are used.
             #[arg(long = concat!($side, "-profile"), value_name = "NAME", env = concat!("ROPEWAY_", $env, "_PROFILE"))]
             $profile: Option<String>,
 
@@ -147,6 +149,9 @@ pub(super) struct SidesArgs {
 
     #[command(flatten)]
     target_key: TargetKeyArgs,
+
+    #[command(flatten)]
+    express: ExpressArgs,
 
     #[command(flatten)]
     performance: PerformanceArgs,

@@ -12,7 +12,7 @@ use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::keyring::{Chain, Start};
 use super::profiles::{Profile, ProfileFile, Profiles};
-use super::proxy::{Proxies, ProxyError};
+use super::proxy::Proxies;
 
 /// What the person said about one side's identity.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +103,6 @@ pub enum LoginError {
         /// What it says.
         value: String,
     },
-    /// A variable names a proxy that is none.
-    #[error(transparent)]
-    Proxy(#[from] ProxyError),
     /// A file is there and cannot be read, or was named and is not there.
     #[error("`{path}` cannot be read: {reason}")]
     Unreadable {
@@ -149,7 +146,9 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
     let named = wish.profile.clone().or_else(|| around.variable("AWS_PROFILE"));
     let profile_name = named.clone().unwrap_or_else(|| "default".to_owned());
     let profile = files.profiles.get(&profile_name);
-    if profile.is_none() && (wish.profile.is_some() || (named.is_some() && wish.keys.is_none())) {
+    if profile.is_none()
+        && (wish.profile.is_some() || (named.is_some() && wish.keys.is_none() && !wish.no_sign_request))
+    {
         let (profile, files, side) = (profile_name, files.names.join(" or "), side.to_string());
         return Err(LoginError::NoProfile { profile, files, side });
     }
@@ -161,7 +160,7 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
         .or_else(|| setting("region"))
         .unwrap_or_else(|| "us-east-1".to_owned());
     let ca_bundle = around.variable("AWS_CA_BUNDLE").or_else(|| setting("ca_bundle")).map(PathBuf::from);
-    let proxies = Proxies::read(around.variable)?;
+    let proxies = Proxies::read(around.variable);
     let chain = |start| {
         Identity::Chain(Box::new(Chain {
             side: side.to_string(),

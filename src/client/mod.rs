@@ -22,6 +22,7 @@ mod pool;
 pub mod profiles;
 pub mod proxy;
 mod send;
+mod session;
 mod tags;
 mod tls;
 mod wire;
@@ -36,7 +37,7 @@ use ropeway_s3proto::head::HeadText;
 use ropeway_s3proto::name::Bucket;
 use ropeway_s3proto::op::Protection;
 use ropeway_s3proto::retry::RetryPolicy;
-use ropeway_s3proto::sign::{Credentials, Signer};
+use ropeway_s3proto::sign::{Credentials, Scheme, Signer};
 
 pub use body::RequestBody;
 pub use copies::Copied;
@@ -57,6 +58,8 @@ pub struct ClientSettings {
     pub address: Address,
     /// What signs the requests.
     pub keys: Keys,
+    /// What signatures are for.
+    pub scheme: Scheme,
     /// The region that signatures name.
     pub region: String,
     /// For https.
@@ -157,6 +160,16 @@ pub enum Copies {
 }
 
 impl Abilities {
+    /// Those of a directory bucket: it heeds checksums, takes no Content-MD5, and its ETags are no MD5s, whatever they look
+    /// like.
+    pub fn of_directory_bucket() -> Abilities {
+        let abilities = Abilities::default();
+        abilities.learn_checksum_echo(true);
+        abilities.learn_etags(ETagsOf::Contents, false);
+        abilities.learn_etags(ETagsOf::Parts, false);
+        abilities
+    }
+
     /// Whether the service makes copies, as far as is known.
     pub fn copies(&self) -> Copies {
         match self.copies.load(Ordering::Relaxed) {
@@ -271,7 +284,7 @@ impl Client {
     pub fn new(settings: ClientSettings) -> Client {
         let (credentials, held) = Held::take(&settings.keys);
         Client {
-            signer: RefCell::new(Signer::new(credentials, settings.region.clone())),
+            signer: RefCell::new(Signer::new(credentials, settings.region.clone()).with_scheme(settings.scheme)),
             held,
             connections: Connections::new(&settings),
             spare_heads: RefCell::default(),

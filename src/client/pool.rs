@@ -33,6 +33,7 @@ impl Connections {
         let (host, port) = (settings.address.host(), settings.address.port());
         let tls = (settings.address.endpoint().scheme == Scheme::Https).then(|| settings.tls.clone());
         let proxy = settings.proxies.to(settings.address.endpoint().scheme, host, port);
+        let proxy = proxy.expect("whoever makes settings has checked it");
         let peer = Rc::new(Peer { host: host.to_owned(), port, tls, timeouts: settings.timeouts, proxy });
         Connections { peer, idle: RefCell::default() }
     }

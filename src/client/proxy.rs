@@ -14,10 +14,13 @@ use ropeway_s3proto::sign::Secret;
 /// What the variables say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
-    http: Option<Arc<Proxy>>,
-    https: Option<Arc<Proxy>>,
+    http: Option<Named>,
+    https: Option<Named>,
     without: Arc<[Without]>,
 }
+
+/// What a variable names. One that is of no use matters only to those who would be sent there.
+type Named = Result<Arc<Proxy>, ProxyError>;
 
 /// One proxy.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,10 +55,7 @@ const PORT_DEFAULT: u16 = 1080;
 
 impl Proxies {
     /// Reads the environment.
-    ///
-    /// # Errors
-    /// [`ProxyError`] names the variable that cannot be understood: a proxy that is meant and not used would be a surprise.
-    pub fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Proxies, ProxyError> {
+    pub fn read(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| Some((*name, variable(name).filter(|value| !value.is_empty())?)))
         };
@@ -65,20 +65,28 @@ impl Proxies {
             None => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
         };
         let https = &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-        let proxy = |names| first(names).map(|(name, url)| Proxy::parse(name, &url).map(Arc::new)).transpose();
+        let proxy = |names| first(names).map(|(name, url)| Proxy::parse(name, &url).map(Arc::new));
         let without = first(&["no_proxy", "NO_PROXY"]).map(|(_, list)| list).unwrap_or_default();
         let without = without.split([',', ' ']).filter_map(Without::parse).collect();
-        Ok(Proxies { http: proxy(http)?, https: proxy(https)?, without })
+        Proxies { http: proxy(http), https: proxy(https), without }
+    }
+
+    /// Whether a host can be reached.
+    ///
+    /// # Errors
+    /// [`ProxyError`] if it would be reached through a proxy that is none: one that is meant and not used would be a surprise.
+    pub fn check(&self, scheme: Scheme, host: &str, port: u16) -> Result<(), ProxyError> {
+        self.to(scheme, host, port).map(drop)
     }
 
     /// The proxy through which a host is reached, if any.
-    pub(super) fn to(&self, scheme: Scheme, host: &str, port: u16) -> Option<Arc<Proxy>> {
-        let proxy = match scheme {
-            Scheme::Http => self.http.as_ref(),
-            Scheme::Https => self.https.as_ref(),
-        }?;
+    pub(super) fn to(&self, scheme: Scheme, host: &str, port: u16) -> Result<Option<Arc<Proxy>>, ProxyError> {
+        let named = match scheme {
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
+        };
         let without = is_near(host) || self.without.iter().any(|without| without.takes_in(host, port));
-        (!without).then(|| proxy.clone())
+        named.clone().filter(|_| !without).transpose()
     }
 }
 
@@ -237,7 +245,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, ProxyError> {
+    fn proxies(variables: &[(&str, &str)]) -> Proxies {
         let variable =
             |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
         Proxies::read(&variable)
@@ -245,7 +253,7 @@ mod tests {
 
     fn to(variables: &[(&str, &str)], url: &str) -> Option<String> {
         let endpoint = Endpoint::parse(url).unwrap();
-        let proxy = proxies(variables).unwrap().to(endpoint.scheme, &endpoint.host, endpoint.port)?;
+        let proxy = proxies(variables).to(endpoint.scheme, &endpoint.host, endpoint.port).unwrap()?;
         Some(format!("{}:{}", proxy.host, proxy.port))
     }
 
@@ -296,8 +304,8 @@ mod tests {
 
     #[test]
     fn a_login_is_sent_and_never_said() {
-        let found = proxies(&[("https_proxy", "http://user%40x:p%3Ass@h:1")]).unwrap();
-        let proxy = found.to(Scheme::Https, "h.example", 443).unwrap();
+        let found = proxies(&[("https_proxy", "http://user%40x:p%3Ass@h:1")]);
+        let proxy = found.to(Scheme::Https, "h.example", 443).unwrap().unwrap();
         assert!(proxy.connect_head("h.example:443").contains("Proxy-Authorization: Basic dXNlckB4OnA6c3M=\r\n"));
         assert_eq!(
             proxy.forwarded(b"GET /a?b HTTP/1.1\r\nhost: h\r\n\r\n", "h:80"),
@@ -311,7 +319,9 @@ mod tests {
             "http://SECRET@:1",
             "http://%zz:SECRET@h",
         ] {
-            let refused = proxies(&[("ALL_PROXY", url)]).unwrap_err().to_string();
+            let found = proxies(&[("ALL_PROXY", url)]);
+            assert_eq!(found.check(Scheme::Http, "127.0.0.1", 80), Ok(()), "nobody is sent there");
+            let refused = found.check(Scheme::Http, "h.example", 80).unwrap_err().to_string();
             assert!(refused.contains("ALL_PROXY") && !refused.contains("SECRET"), "{refused}");
         }
     }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ropeway_io::path::{FileFacts, Root};
-use ropeway_s3proto::endpoint::{Address, AwsVariant, Endpoint, Scheme, choose_addressing};
+use ropeway_s3proto::endpoint::{self, Address, AwsVariant, Endpoint, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
 use ropeway_s3proto::op::{BucketVersioning, ListPage, Protection};
 use ropeway_s3proto::retry::RetryPolicy;
-use ropeway_s3proto::sign::{Credentials, Secret};
+use ropeway_s3proto::sign::{Credentials, Scheme, Secret};
 
 use super::budget::Budget;
 use super::range::Sides;
-use crate::client::keyring::{Keyring, Keys};
-use crate::client::{self, Client, ClientSettings, ETagsAre, ETagsOf, Pace, Phase, Timeouts, TlsSettings};
+use crate::client::keyring::{Keyring, KeyringError, Keys};
+use crate::client::{self, Abilities, Client, ClientSettings, ETagsAre, ETagsOf, Pace, Phase, Timeouts, TlsSettings};
 use crate::entry::{Entry, SideName};
 use crate::error::ExitCode;
 use crate::listing;
@@ -139,6 +139,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         }
     }
     share_pace(&source, &mut target);
+    share_payer(&source, &mut target);
     let direction = match (&source, &target) {
         (ReadySide::Local(_), ReadySide::Bucket(..)) => Direction::Upload,
         (ReadySide::Bucket(..), ReadySide::Local(_)) => Direction::Download,
@@ -192,6 +193,8 @@ impl Ready {
     pub(super) fn sides_with_opaque_etags(&self) -> Vec<SideName> {
         let opaque = |side: &ReadySide| match side {
             ReadySide::Local(_) => false,
+            // Nobody expects others there.
+            ReadySide::Bucket(settings, _) if settings.address.bucket().is_directory() => false,
             ReadySide::Bucket(settings, _) => [ETagsOf::Contents, ETagsOf::Parts]
                 .into_iter()
                 .any(|of| settings.abilities.etags(of) == ETagsAre::Opaque),
@@ -334,7 +337,10 @@ async fn look_at_bucket_source(
             Ok((settings, Some(entry)))
         }
         // No such object, or no leave to ask: then it is a prefix.
-        Err(error) if matches!(error.class(), Class::Absent | Class::Denied) => Ok((settings, None)),
+        Err(error) if matches!(error.class(), Class::Absent | Class::Denied) => {
+            refuse_unlistable(place, SideName::Source)?;
+            Ok((settings, None))
+        }
         Err(error) => Err(refuse_bucket(place, SideName::Source, &error)),
     }
 }
@@ -385,6 +391,7 @@ async fn look_at_target(
     match &settings.target {
         Place::Local(path) => look_at_local_target(path, servers.missing),
         Place::Bucket(place) => {
+            refuse_unlistable(place, SideName::Target)?;
             let mut reached = reach(place, SideName::Target, way, servers).await?;
             reached.protection = Arc::new(super::attributes::protection(&settings.attributes, place));
             let (reached, _) = greet(place, SideName::Target, reached).await?;
@@ -499,6 +506,14 @@ fn share_pace(source: &ReadySide, target: &mut ReadySide) {
     }
 }
 
+/// A copy is a request to the target that reads the source as well.
+fn share_payer(source: &ReadySide, target: &mut ReadySide) {
+    if let (ReadySide::Bucket(source, _), ReadySide::Bucket(target, _)) = (source, target) {
+        let pays = source.address.requester_pays();
+        target.address = target.address.clone().with_copy_source_requester_pays(pays);
+    }
+}
+
 /// What the endpoints of a run bear.
 #[derive(Debug, Clone)]
 pub(super) struct Paces {
@@ -535,8 +550,9 @@ async fn reach(
         }
     };
     let address = address(place, &endpoint);
+    check_proxy(place, &address, side)?;
     let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
-    let tls = if endpoint.scheme == Scheme::Https {
+    let tls = if endpoint.scheme == endpoint::Scheme::Https {
         TlsSettings::load(place.ca_bundle.as_deref())
             .map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })?
     } else {
@@ -545,6 +561,7 @@ async fn reach(
     Ok(ClientSettings {
         address,
         keys,
+        scheme: Scheme::S3,
         region: place.region.clone(),
         tls,
         proxies: place.proxies.clone(),
@@ -552,7 +569,10 @@ async fn reach(
         page_keys: way.page_keys,
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
-        abilities: Arc::default(),
+        abilities: Arc::new(match place.bucket.is_directory() {
+            true => Abilities::of_directory_bucket(),
+            false => Abilities::default(),
+        }),
         pace: Arc::new(Pace::new(way.shards, way.requests)),
     })
 }
@@ -582,16 +602,21 @@ async fn greet(
     settings: ClientSettings,
 ) -> Result<(ClientSettings, Client), Refusal> {
     let mut settings = settings;
+    if place.bucket.is_directory() {
+        settings = open_session(place, side, settings).await?;
+    }
     // Twice at most: AWS's endpoint for one region may send us to another's, once.
     for _ in 0..2 {
         let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..settings.clone() });
-        let answer = client.list(&place.prefix, None, None, 1).await;
+        let answer = client.list(listable(place), None, None, 1).await;
         let elsewhere = Some(client.region()).filter(|region| *region != settings.region);
         match (answer, elsewhere, &place.endpoint) {
             // Whatever that endpoint answers about a bucket of another region, the right one is asked from now on.
             (_, Some(region), EndpointChoice::Aws(variant)) => {
                 let endpoint = aws_endpoint(place, &region, *variant, side)?;
-                settings = ClientSettings { address: address(place, &endpoint), region, ..settings };
+                let address = address(place, &endpoint);
+                check_proxy(place, &address, side)?;
+                settings = ClientSettings { address, region, ..settings };
             }
             (Ok(_), ..) => return Ok((ClientSettings { region: client.region(), ..settings }, client)),
             (Err(error), ..) => return Err(refuse_bucket(place, side, &error)),
@@ -604,6 +629,64 @@ async fn greet(
         ),
         exit_code: ExitCode::Configuration,
     })
+}
+
+/// A prefix that can be listed, to see whether anything can: a directory bucket lists nothing but directories.
+fn listable(place: &BucketPlace) -> &str {
+    match place.bucket.is_directory() {
+        true => &place.prefix[..place.prefix.rfind('/').map_or(0, |slash| slash + 1)],
+        false => &place.prefix,
+    }
+}
+
+/// A directory bucket hands out the keys that its requests are signed with.
+async fn open_session(
+    place: &BucketPlace,
+    side: SideName,
+    settings: ClientSettings,
+) -> Result<ClientSettings, Refusal> {
+    if matches!(settings.keys, Keys::None) {
+        let text =
+            format!("the {side} `s3://{}` is a directory bucket, which serves no unsigned requests", place.bucket);
+        return Err(Refusal { text, exit_code: ExitCode::Usage });
+    }
+    let run = settings.retry;
+    let settings = ClientSettings { retry: preflight_retry(run), ..settings };
+    match settings.in_session().await {
+        Ok(settings) => Ok(ClientSettings { retry: run, ..settings }),
+        Err(KeyringError::Source(error)) if error.class() == Class::Denied => Err(Refusal {
+            text: format!(
+                "the {side} `s3://{}` cannot be used: {error}; these credentials may open no session with it \
+                 (s3express:CreateSession)",
+                place.bucket
+            ),
+            exit_code: ExitCode::Configuration,
+        }),
+        Err(KeyringError::Source(error)) => Err(refuse_bucket(place, side, &error)),
+        Err(error @ KeyringError::Thread(_)) => {
+            Err(Refusal { text: error.to_string(), exit_code: ExitCode::Configuration })
+        }
+    }
+}
+
+/// A directory bucket lists prefixes that end with a slash, and no others.
+fn refuse_unlistable(place: &BucketPlace, side: SideName) -> Result<(), Refusal> {
+    if !place.bucket.is_directory() || listable(place) == place.prefix {
+        return Ok(());
+    }
+    let BucketPlace { bucket, prefix, .. } = place;
+    Err(Refusal {
+        text: format!(
+            "the {side} `s3://{bucket}/{prefix}` is in a directory bucket, which lists only prefixes that end with `/`; write \
+             `s3://{bucket}/{prefix}/` for the directory"
+        ),
+        exit_code: ExitCode::Usage,
+    })
+}
+
+fn check_proxy(place: &BucketPlace, address: &Address, side: SideName) -> Result<(), Refusal> {
+    let checked = place.proxies.check(address.endpoint().scheme, address.host(), address.port());
+    checked.map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })
 }
 
 fn address(place: &BucketPlace, endpoint: &Endpoint) -> Address {

@@ -23,16 +23,14 @@ struct SideTrust {
     cut: AtomicBool,
 }
 
-/// AWS lists directory buckets in an order of its own, and gives them this ending.
-const DIRECTORY_BUCKET: &str = "--x-s3";
-
 impl Trust {
     /// What is known at the start.
     pub(super) fn new(settings: &SyncSettings) -> Trust {
         let trust = Trust::default();
         for (side, place) in [(SideName::Source, &settings.source), (SideName::Target, &settings.target)] {
+            // AWS lists directory buckets in an order of its own.
             if let Place::Bucket(place) = place
-                && place.bucket.as_str().ends_with(DIRECTORY_BUCKET)
+                && place.bucket.is_directory()
             {
                 trust.of(side).unordered.store(true, Ordering::Relaxed);
             }

@@ -1,6 +1,8 @@
 //! What stands before the S3 protocol: requests may be written down, an answer may be held back, to look like a service that
-//! is far away, and listings may be made up, to look like a bucket that no test could fill.
+//! is far away, and listings may be made up, to look like a bucket that no test could fill. Directory
+//! buckets have a door of their own here.
 
+use super::express::Express;
 use super::log::Log;
 use super::synthetic::Synthetic;
 use hyper::body::Incoming;
@@ -21,6 +23,7 @@ pub(super) struct Front {
     /// Every request waits for so long before it is looked at.
     pub(super) latency: Duration,
     pub(super) synthetic: Option<Arc<Synthetic>>,
+    pub(super) express: Arc<Express>,
 }
 
 impl Service<Request<Incoming>> for Front {
@@ -49,6 +52,10 @@ impl Front {
         if let Some(page) = self.synthetic.and_then(|synthetic| synthetic.answer(request.method(), request.uri())) {
             return Ok(Response::new(Body::from(page)));
         }
+        let request = match self.express.admit(request) {
+            Ok(request) => request,
+            Err(answer) => return Ok(*answer),
+        };
         Service::call(&self.service, request).await
     }
 }

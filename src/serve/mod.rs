@@ -20,6 +20,7 @@
 mod checksums;
 mod conditions;
 mod encryption;
+mod express;
 mod front;
 mod listing;
 mod log;
@@ -34,6 +35,7 @@ mod tests;
 mod versions;
 mod view;
 
+use express::Express;
 use front::Front;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -87,7 +89,12 @@ pub struct ServeSettings {
     pub latency: Duration,
     /// Listings are made up, of so many keys of a shape, for measuring clients. Other requests find what is stored.
     pub synthetic: Option<Synthetic>,
+    /// How long a session with a directory bucket lasts.
+    pub sessions_last: Duration,
 }
+
+/// As long as at AWS.
+const SESSIONS_LAST: Duration = Duration::from_secs(300);
 
 impl ServeSettings {
     /// A server on a free loopback port that creates buckets on first use, has two threads and refuses anonymous
@@ -104,6 +111,7 @@ impl ServeSettings {
             request_log: None,
             latency: Duration::ZERO,
             synthetic: None,
+            sessions_last: SESSIONS_LAST,
         }
     }
 }
@@ -187,6 +195,7 @@ impl Server {
             service: service(Arc::new(store), &settings),
             latency: settings.latency,
             synthetic: settings.synthetic.map(Arc::new),
+            express: Arc::new(Express::new(&settings.credentials, settings.sessions_last)),
         };
         let listen = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::AddressInUse { address: settings.listen },

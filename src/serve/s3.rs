@@ -8,7 +8,8 @@ use super::encryption::{
     self, CustomerHeaders, check_key, check_part_key, copy_source_customer_headers, customer_headers, etag_of,
     hides_md5, state_encryption,
 };
-use super::listing::Query;
+use super::express::{is_directory_bucket, opaque, unordered};
+use super::listing::{Page, Query};
 use super::multipart::{self, Expected, Named};
 use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
@@ -184,9 +185,28 @@ impl Service {
         }
     }
 
+    /// A listing as one page: a directory bucket is put out of order as a whole.
+    fn list_all(&self, bucket: &str, query: &Query) -> S3Result<Page<Entry>> {
+        let mut all = Page { entries: Vec::new(), prefixes: Vec::new(), next: None };
+        let mut query = Query { after: String::new(), count_max: PAGE_ENTRIES_MAX as usize, ..query.clone() };
+        loop {
+            let page = self.store.list(bucket, &query).map_err(refuse)?;
+            all.entries.extend(page.entries);
+            all.prefixes.extend(page.prefixes);
+            match page.next {
+                Some(next) => query.after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
     fn list(&self, bucket: &str, query: &Query, encoding: Option<&EncodingType>) -> S3Result<ListedPage> {
         self.open_bucket(bucket)?;
-        let page = self.store.list(bucket, query).map_err(refuse)?;
+        let page = if is_directory_bucket(bucket) {
+            unordered(self.list_all(bucket, query)?, &query.after, query.count_max)
+        } else {
+            self.store.list(bucket, query).map_err(refuse)?
+        };
         let mut names = page.entries.iter().map(|entry| &entry.key).chain(&page.prefixes);
         if encoding.is_none() && !names.all(|name| fits_xml(name)) {
             return Err(s3_error!(NotImplemented, "A key here has no place in XML; ask for encoding-type=url."));
@@ -203,7 +223,7 @@ impl Service {
         let number = part_number(number)?;
         let part = Part {
             number,
-            etag: etag_of(received.etag, upload.attributes.encryption.as_ref()),
+            etag: etag_in(bucket, received.etag, upload.attributes.encryption.as_ref()),
             modified_secs: now_secs(),
             checksum: received.checksum,
             body: received.body,
@@ -352,7 +372,7 @@ impl S3 for Service {
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
         let checksum = Some(received.checksum.clone()).filter(|_| received.stated.is_some() || self.checksums_unasked);
-        let etag = etag_of(received.etag, attributes.encryption.as_ref());
+        let etag = etag_in(&input.bucket, received.etag, attributes.encryption.as_ref());
         let encryption = attributes.encryption.clone();
         let record = Record {
             etag: etag.clone(),
@@ -504,7 +524,14 @@ impl S3 for Service {
             Attributes { storage_class, encryption, ..source.record.attributes.clone() }
         };
         attributes.tags = if replace_tags { given.tags } else { source.record.attributes.tags.clone() };
-        let record = copied(&source, algorithm(input.checksum_algorithm.as_ref())?, attributes).await?;
+        let record = copied(
+            &source,
+            &input.copy_source,
+            &input.bucket,
+            algorithm(input.checksum_algorithm.as_ref())?,
+            attributes,
+        )
+        .await?;
         let mut result = CopyObjectResult {
             e_tag: Some(ETag::Strong(record.etag.clone())),
             last_modified: Some(timestamp(record.modified_secs)),
@@ -983,11 +1010,25 @@ fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartU
     }
 }
 
+/// The ETag of content in this bucket, from its MD5.
+fn etag_in(bucket: &str, md5: String, encryption: Option<&super::store::Encryption>) -> String {
+    let etag = etag_of(md5, encryption);
+    if is_directory_bucket(bucket) { opaque(&etag) } else { etag }
+}
+
 /// The record of a copy. A multipart object becomes a whole one, as at AWS, so its ETag and checksum are computed anew.
-async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attributes) -> S3Result<Record> {
+async fn copied(
+    source: &Object,
+    from: &CopySource,
+    to: &str,
+    wanted: Option<Algorithm>,
+    attributes: Attributes,
+) -> S3Result<Record> {
     let kept = source.record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let algorithm = wanted.or(kept).unwrap_or(Algorithm::Crc64Nvme);
-    let known = source.record.parts.is_empty() && !hides_md5(source.record.attributes.encryption.as_ref());
+    let opaque = matches!(from, CopySource::Bucket { bucket, .. } if is_directory_bucket(bucket));
+    let hidden = opaque || hides_md5(source.record.attributes.encryption.as_ref());
+    let known = source.record.parts.is_empty() && !hidden;
     let (etag, checksum) = if known && kept == Some(algorithm) {
         (source.record.etag.clone(), source.record.checksum.clone())
     } else {
@@ -995,7 +1036,7 @@ async fn copied(source: &Object, wanted: Option<Algorithm>, attributes: Attribut
         (received.etag, Some(received.checksum))
     };
     Ok(Record {
-        etag: etag_of(etag, attributes.encryption.as_ref()),
+        etag: etag_in(to, etag, attributes.encryption.as_ref()),
         size_bytes: source.record.size_bytes,
         modified_secs: now_secs(),
         attributes,

@@ -86,6 +86,7 @@ impl CopyObject<'_> {
     pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
         draft::about_object(head, Method::PUT, address, self.key, &[]);
         draft::content_length(head, 0);
+        draft::copy_source_payer(head, address);
         self.source.write(head);
         self.condition.write(head);
         if let Some(algorithm) = self.algorithm {

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(super) const X_AMZ_VERSION_ID: &str = "x-amz-version-id";
+const X_AMZ_REQUEST_PAYER: &str = "x-amz-request-payer";
 
 /// One pair of a query.
 pub(super) type Pair<'a> = (&'static str, &'a str);
@@ -58,7 +59,14 @@ fn draft(
     });
     head.header("host", address.host_header());
     if address.requester_pays() {
-        head.header("x-amz-request-payer", "requester");
+        head.header(X_AMZ_REQUEST_PAYER, "requester");
+    }
+}
+
+/// Says in a request that copies that whoever makes it pays, if only the bucket that is copied from wants it said.
+pub(super) fn copy_source_payer(head: &mut HeadText, address: &Address) {
+    if address.copy_source_requester_pays() && !address.requester_pays() {
+        head.header(X_AMZ_REQUEST_PAYER, "requester");
     }
 }
 

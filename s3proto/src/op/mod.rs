@@ -10,6 +10,7 @@ mod complete_multipart_upload;
 mod condition;
 mod copy_object;
 mod create_multipart_upload;
+mod create_session;
 mod delete_object;
 mod delete_objects;
 mod draft;
@@ -35,6 +36,7 @@ pub use complete_multipart_upload::{CompleteMultipartUpload, CompleteMultipartUp
 pub use condition::Condition;
 pub use copy_object::{CopyObject, CopyObjectOutput, CopySource};
 pub use create_multipart_upload::{CreateMultipartUpload, CreateMultipartUploadOutput};
+pub use create_session::{CreateSession, CreateSessionOutput};
 pub use delete_object::DeleteObject;
 pub use delete_objects::{DeleteFailure, DeleteObjects, DeleteObjectsOutput, KEYS_MAX};
 pub use get_bucket_versioning::{BucketVersioning, GetBucketVersioning};

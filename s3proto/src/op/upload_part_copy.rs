@@ -48,6 +48,7 @@ impl UploadPartCopy<'_> {
         let query = [("partNumber", number.as_str()), ("uploadId", self.upload_id.as_str())];
         draft::about_object(head, Method::PUT, address, self.key, &query);
         draft::content_length(head, 0);
+        draft::copy_source_payer(head, address);
         self.source.write(head);
         head.header(X_AMZ_COPY_SOURCE_RANGE, &self.range.header_value());
     }

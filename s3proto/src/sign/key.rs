@@ -12,10 +12,10 @@ pub(super) struct SigningKey {
 }
 
 impl SigningKey {
-    pub(super) fn derive(secret: &Secret, day: [u8; 8], region: &str) -> Self {
+    pub(super) fn derive(secret: &Secret, day: [u8; 8], region: &str, service: &str) -> Self {
         let root = format!("AWS4{}", secret.expose());
         let mut key = hash(root.as_bytes(), &day);
-        for step in [region.as_bytes(), b"s3", b"aws4_request"] {
+        for step in [region.as_bytes(), service.as_bytes(), b"aws4_request"] {
             key = hash(&key, step);
         }
         Self { day, keyed: keyed(&key) }

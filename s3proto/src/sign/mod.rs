@@ -18,6 +18,7 @@ const AUTHORIZATION: &str = "authorization";
 const X_AMZ_DATE: &str = "x-amz-date";
 const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
 const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
+const X_AMZ_S3SESSION_TOKEN: &str = "x-amz-s3session-token";
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// The SHA-256 of no bytes.
@@ -58,6 +59,43 @@ pub struct Credentials {
     pub session_token: Option<Secret>,
 }
 
+/// What a signature is for, and how a token travels with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// S3.
+    #[default]
+    S3,
+    /// A directory bucket, asked for a session with it.
+    Express,
+    /// A directory bucket, within a session: its token has a header of its own.
+    ExpressSession,
+}
+
+impl Scheme {
+    /// The service's name in a signature.
+    fn service(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Express | Self::ExpressSession => "s3express",
+        }
+    }
+
+    /// How the scope of a signature ends.
+    fn scope_end(self) -> &'static str {
+        match self {
+            Self::S3 => "/s3/aws4_request",
+            Self::Express | Self::ExpressSession => "/s3express/aws4_request",
+        }
+    }
+
+    fn token_header(self) -> &'static str {
+        match self {
+            Self::S3 | Self::Express => X_AMZ_SECURITY_TOKEN,
+            Self::ExpressSession => X_AMZ_S3SESSION_TOKEN,
+        }
+    }
+}
+
 /// What the signature says about the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
@@ -73,6 +111,7 @@ pub enum Payload {
 pub struct Signer {
     identity: Option<Identity>,
     region: String,
+    scheme: Scheme,
     canonical: String,
     to_sign: String,
     authorization: String,
@@ -93,7 +132,14 @@ impl Signer {
     #[must_use]
     pub fn new(credentials: Option<Credentials>, region: String) -> Self {
         let identity = credentials.map(|credentials| Identity { credentials, key: None, stamp: None });
-        Self { identity, region, canonical: String::new(), to_sign: String::new(), authorization: String::new() }
+        let (canonical, to_sign, authorization) = (String::new(), String::new(), String::new());
+        Self { identity, region, scheme: Scheme::S3, canonical, to_sign, authorization }
+    }
+
+    /// The same, for what is not S3 itself.
+    #[must_use]
+    pub fn with_scheme(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
     }
 
     /// The region in force.
@@ -130,7 +176,7 @@ impl Signer {
         head.header(X_AMZ_CONTENT_SHA256, payload);
         if let Some(token) = &identity.credentials.session_token {
             // Unfit for a header, it is of no use, and the service says so.
-            let _ = head.try_header("", X_AMZ_SECURITY_TOKEN, token.expose());
+            let _ = head.try_header("", self.scheme.token_header(), token.expose());
         }
 
         // The authorization is written around the list of signed names, which the canonical request yields on the way.
@@ -141,7 +187,7 @@ impl Signer {
         out.push_str(&identity.credentials.access_key_id);
         out.push('/');
         let scope_start = out.len();
-        for piece in [day_text, "/", &self.region, "/s3/aws4_request"] {
+        for piece in [day_text, "/", &self.region, self.scheme.scope_end()] {
             out.push_str(piece);
         }
         let scope_end = out.len();
@@ -159,7 +205,9 @@ impl Signer {
 
         let key = match identity.key.take() {
             Some(key) if key.day() == day => key,
-            Some(_) | None => SigningKey::derive(&identity.credentials.secret_access_key, day, &self.region),
+            Some(_) | None => {
+                SigningKey::derive(&identity.credentials.secret_access_key, day, &self.region, self.scheme.service())
+            }
         };
         out.push_str(", Signature=");
         text::push_hex(out, &key.mac(self.to_sign.as_bytes()));

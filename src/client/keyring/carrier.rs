@@ -91,6 +91,7 @@ impl Line {
             Scheme::Http => None,
         };
         let proxy = self.carrier.proxies.to(endpoint.scheme, &endpoint.host, endpoint.port);
+        let proxy = proxy.map_err(|error| ConnectorError::user(error.into()))?;
         let peer = Peer { host: endpoint.host, port: endpoint.port, tls, timeouts: self.timeouts, proxy };
         let rewritten = peer.rewritten(head.as_bytes());
         let head = rewritten.as_deref().unwrap_or(head.as_bytes());
