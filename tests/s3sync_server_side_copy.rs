@@ -463,6 +463,22 @@ fn a_copy_that_is_not_the_original_is_an_error() {
     assert!(run.stdout.contains("verification failed"), "{}", run.stdout);
 }
 
+/// The same of parts: what the service says of them is compared before they become an object.
+#[test]
+fn parts_that_are_not_the_originals_never_become_an_object() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    server.model().echoes_crc64nvme = true;
+    server.model().objects.insert("from/large".into(), support::model::Object::new(noise(1, 11 * MIB)));
+    let wrong = "<CopyPartResult><ETag>&quot;00000000000000000000000000000000&quot;</ETag>\
+                 <ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></CopyPartResult>";
+    server.on("UploadPartCopy", "copy/large").answer(Answer::xml(wrong));
+    let run = within(&server, &tree).expect(1);
+    assert_eq!(run.count("failed_objects"), 1);
+    assert!(run.stdout.contains("verification failed"), "{}", run.stdout);
+    assert!(server.requests_of("CompleteMultipartUpload").is_empty());
+    assert!(server.model().uploads.is_empty() && !server.model().objects.contains_key("copy/large"));
+}
+
 #[test]
 fn server_side_copy_with_if_none_match_leaves_what_is_there() {
     let (server, tree) = (Server::any(), Tree::new());

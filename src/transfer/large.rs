@@ -388,6 +388,9 @@ async fn check(
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
     if attached.large.way == Way::Copied {
+        if let (Some(original), Some(copy)) = (about.expected.crc64, crc_of_copies(&parts)) {
+            verify::same_crc(original, copy)?;
+        }
         return Ok((parts, NOT_COMPARED));
     }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
@@ -404,6 +407,11 @@ async fn check(
     Ok((parts, proof))
 }
 
+/// The sum of a content that was copied in parts: the service alone knows theirs, and not every service tells.
+fn crc_of_copies(parts: &[PartDone]) -> Option<Crc64Nvme> {
+    parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts))
+}
+
 /// Makes the object appear at the target.
 async fn finish(
     kit: &Kit,
@@ -416,12 +424,8 @@ async fn finish(
     let size_bytes = attached.large.size_bytes;
     let crc = match attached.large.way {
         Way::Streamed => Some(combined_crc(parts)),
-        // Of copied parts the service alone knows the sums, and not every service tells.
-        Way::Copied => parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts)),
+        Way::Copied => crc_of_copies(parts),
     };
-    if let (Way::Copied, Some(ours), Some(theirs)) = (attached.large.way, about.expected.crc64, crc) {
-        verify::same_crc(ours, theirs)?;
-    }
     let (proof, etag) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
