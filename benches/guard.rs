@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use http::StatusCode;
 use ropeway::entry::{Page, Row, SideName};
-use ropeway::plan::compare::{Direction, Verdict, compare};
+use ropeway::plan::compare::{Direction, Rule, Verdict, compare};
 use ropeway::plan::merge::{Merge, Step};
 use ropeway::transfer::part;
 use ropeway_io::hash::{Md5, combine, crc64};
@@ -119,7 +119,7 @@ fn put_head(_: usize) -> Box<dyn FnMut()> {
             content_length: 10_240,
             metadata: &metadata,
             content_md5: None,
-            checksum_crc64nvme: Some(Crc64Nvme(0x1234_5678_9abc_def0)),
+            checksum: Some(Crc64Nvme(0x1234_5678_9abc_def0).into()),
             condition: Condition::Always,
         };
         put.request(black_box(&address), &mut head).expect("a head");
@@ -170,7 +170,7 @@ fn plan(turns_max: usize) -> Box<dyn FnMut()> {
                     merge.feed(side, page);
                 }
                 Step::Both(source, target) => {
-                    let verdict = compare(Direction::BucketToBucket, source, Some(target));
+                    let verdict = compare(Rule::Newer, Direction::BucketToBucket, source, Some(target));
                     assert_eq!(black_box(verdict), Verdict::Skip);
                     pairs += 1;
                 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ropeway::entry::{Page, Row, SideName};
-use ropeway::plan::compare::{Direction, Verdict, compare};
+use ropeway::plan::compare::{Direction, Rule, Verdict, compare};
 use ropeway::plan::merge::{Merge, Step};
 use ropeway::transfer::part;
 
@@ -30,7 +30,8 @@ fn skipped(pages: [Page; 2]) -> usize {
                 None => merge.finish(side),
             },
             Step::Both(source, target) => {
-                skipped += usize::from(compare(Direction::BucketToBucket, source, Some(target)) == Verdict::Skip);
+                skipped +=
+                    usize::from(compare(Rule::Newer, Direction::BucketToBucket, source, Some(target)) == Verdict::Skip);
             }
             Step::SourceOnly(_) | Step::TargetOnly(_) | Step::Disorder(..) => unreachable!("both sides are the same"),
             Step::Done => return skipped,

@@ -30,7 +30,7 @@ fn sign(criterion: &mut Criterion) {
         content_length: 10_240,
         metadata: &metadata,
         content_md5: None,
-        checksum_crc64nvme: Some(Crc64Nvme(0x1234_5678_9abc_def0)),
+        checksum: Some(Crc64Nvme(0x1234_5678_9abc_def0).into()),
         condition: Condition::Always,
     };
     let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use ropeway::engine::{self, StopHandle};
 use ropeway::report::{Event, Note, Observer, Progress};
-use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, Identity, Place, SyncSettings};
+use ropeway::settings::{Bucket, BucketPlace, EndpointChoice, Events, Identity, Place, Proxies, SyncSettings};
 
 fn main() -> ExitCode {
     let Some(source) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -45,7 +45,9 @@ fn settings(source: PathBuf) -> SyncSettings {
         endpoint: EndpointChoice::EmbeddedMemory,
         region: "us-east-1".to_owned(),
         identity: Identity::Unsigned,
+        requester_pays: false,
         force_path_style: false,
+        proxies: Proxies::default(),
         ca_bundle: None,
         customer_key: None,
     };
@@ -53,7 +55,7 @@ fn settings(source: PathBuf) -> SyncSettings {
         // Failures and warnings always come; ask for every copied object as well. With a directory for journals (`journal`), a
         // run that was ended early is continued by the next one.
         events: Events { transferred: true, ..Events::default() },
-        ..SyncSettings::between(Place::Local(source), Place::Bucket(target))
+        ..SyncSettings::between(Place::Local(source), Place::Bucket(target.into()))
     }
 }
 

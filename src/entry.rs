@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::name::ETag;
 
 /// A stretch of a listing: consecutive entries in raw byte order of their relative keys.
@@ -156,6 +157,23 @@ pub enum Reason {
     Content,
     /// It needs no copying; whether the tags agree is to be found out.
     Tags,
+    /// The same, by this alone; what cannot be compared is copied.
+    UnlessSame(ContentBy),
+    /// The ETags differ.
+    ETag,
+    /// The checksums differ.
+    Checksum,
+    /// What the target has is not looked at.
+    Unconditional,
+}
+
+/// By what contents are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentBy {
+    /// Their ETags.
+    ETag,
+    /// Their checksums of this algorithm.
+    Checksum(Algorithm),
 }
 
 impl Reason {
@@ -166,6 +184,9 @@ impl Reason {
             Reason::Size => "size",
             Reason::Newer | Reason::UnlessStoredTimeIs(_) => "newer",
             Reason::Content => "content",
+            Reason::ETag | Reason::UnlessSame(ContentBy::ETag) => "etag",
+            Reason::Checksum | Reason::UnlessSame(ContentBy::Checksum(_)) => "checksum",
+            Reason::Unconditional => "unconditional",
             Reason::Tags => "tags",
         }
     }

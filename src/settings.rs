@@ -7,12 +7,14 @@ use std::time::Duration;
 pub use fancy_regex::Regex;
 pub use ropeway_io::file::DirectIo;
 pub use ropeway_io::probe::IoChoice;
-pub use ropeway_s3proto::endpoint::Endpoint;
+pub use ropeway_s3proto::checksum::Algorithm;
+pub use ropeway_s3proto::endpoint::{AwsVariant, Endpoint};
 pub use ropeway_s3proto::name::Bucket;
 pub use ropeway_s3proto::op::{CustomerKey, Encryption, ObjectMetadata};
 pub use ropeway_s3proto::sign::{Credentials, Secret};
 
 pub use crate::client::login::Identity;
+pub use crate::client::proxy::Proxies;
 
 /// One sync, or one comparison.
 #[derive(Debug, Clone)]
@@ -27,8 +29,8 @@ pub struct SyncSettings {
     pub from_plan: Option<PathBuf>,
     /// Say what would be done, and change nothing.
     pub dry_run: bool,
-    /// Compare ETags with the MD5 of the content, beside the checksums.
-    pub verify_etags: bool,
+    /// What proves a content, and by what one is held to have changed.
+    pub integrity: Integrity,
     /// Which objects of the source count.
     pub filters: Filters,
     /// What objects are given beside their content, and when they may be written.
@@ -64,7 +66,7 @@ impl SyncSettings {
             task: Task::Sync,
             from_plan: None,
             dry_run: false,
-            verify_etags: true,
+            integrity: Integrity::default(),
             filters: Filters::default(),
             attributes: Attributes::default(),
             deletes: Deletes::default(),
@@ -136,7 +138,7 @@ pub enum Place {
     /// A directory, or as a source a single file.
     Local(PathBuf),
     /// A prefix of a bucket, or as a source a single object.
-    Bucket(BucketPlace),
+    Bucket(Box<BucketPlace>),
 }
 
 /// A prefix of a bucket, with all that is needed to reach it.
@@ -152,8 +154,12 @@ pub struct BucketPlace {
     pub region: String,
     /// Who signs the requests.
     pub identity: Identity,
+    /// Say in every request that whoever makes it pays for it.
+    pub requester_pays: bool,
     /// Ask for path-style addresses where the service offers both.
     pub force_path_style: bool,
+    /// What stands between us and a service elsewhere.
+    pub proxies: Proxies,
     /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
     /// A key of the person's own with which everything there is, or will be, encrypted (SSE-C).
@@ -163,6 +169,8 @@ pub struct BucketPlace {
 /// Which service a bucket lives on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointChoice {
+    /// AWS, in the place's region, or in the bucket's if that is another.
+    Aws(AwsVariant),
     /// One that is already running.
     Service(Endpoint),
     /// The built-in server, started for this run, its objects kept in this directory.
@@ -443,6 +451,69 @@ impl Deletes {
     /// Whether anything may be deleted at all.
     pub fn any(&self) -> bool {
         self.extras != Extras::Keep || self.copied != Copied::Keep
+    }
+}
+
+/// What proves a content, and by what one is held to have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Integrity {
+    /// What is copied.
+    pub check: Check,
+    /// What the listing of the target shows is not looked at, and if nothing else needs it, the target is not listed.
+    pub ignore_target_listing: bool,
+    /// The target is asked for each object that would be copied, right before that.
+    pub head_each_target: bool,
+    /// Compare ETags with the MD5 of the content, beside the checksums.
+    pub verify_etags: bool,
+    /// Compare what covers parts: ETags of parts, and composite checksums.
+    pub verify_multipart: bool,
+    /// Compare the checksum that uploads are given with what the service makes of them.
+    pub verify_checksums: bool,
+    /// The checksum that uploads are given. None is CRC64NVME, where the service knows it.
+    pub upload_with: Option<Algorithm>,
+    /// The checksum of an object in parts covers its bytes and not the parts' checksums, where both are possible.
+    pub full_object: bool,
+    /// A source without a checksum is worth a warning.
+    pub source_checksum_expected: bool,
+    /// Send Content-MD5 where the service heeds no checksum.
+    pub content_md5: bool,
+    /// Keep the parts in which an object was uploaded.
+    pub auto_chunksize: bool,
+}
+
+/// What is copied, of that which both sides have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Check {
+    /// What has another size, or is newer.
+    #[default]
+    Newer,
+    /// What has another size.
+    Size,
+    /// What has another ETag.
+    ETag,
+    /// What is newer and has another ETag.
+    NewerAndETag,
+    /// What has another checksum.
+    Checksum(Algorithm),
+    /// What is newer and has another checksum.
+    NewerAndChecksum(Algorithm),
+}
+
+impl Default for Integrity {
+    fn default() -> Integrity {
+        Integrity {
+            check: Check::default(),
+            ignore_target_listing: false,
+            head_each_target: false,
+            verify_etags: true,
+            verify_multipart: true,
+            verify_checksums: true,
+            upload_with: None,
+            full_object: false,
+            source_checksum_expected: false,
+            content_md5: true,
+            auto_chunksize: false,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::{
-    name::{Bucket, Key},
+    name::{Bucket, BucketKind, Key},
     text,
 };
 
@@ -45,6 +45,12 @@ pub enum EndpointError {
     Path {
         /// The first offending character.
         character: char,
+    },
+    /// AWS has no such endpoint.
+    #[error("AWS has no endpoint for {what}")]
+    NoSuchVariant {
+        /// What was asked for together.
+        what: &'static str,
     },
     /// Not a region's name.
     #[error("`{region}` is not the name of a region")]
@@ -132,17 +138,43 @@ impl Endpoint {
         Ok(Self { scheme, host, port, base_path: base_path.to_owned() })
     }
 
-    /// The AWS endpoint of a region.
+    /// The AWS endpoint for a bucket in a region: those of directory buckets and of access points are others.
     ///
     /// # Errors
     /// [`EndpointError::Region`] when the name holds anything but lower-case letters, digits and hyphens: it becomes
-    /// part of a host name to which signed requests are sent.
-    pub fn aws(region: &str) -> Result<Self, EndpointError> {
+    /// part of a host name to which signed requests are sent. [`EndpointError::NoSuchVariant`] when AWS has no such
+    /// endpoint.
+    pub fn aws(region: &str, bucket: &Bucket, variant: AwsVariant) -> Result<Self, EndpointError> {
         if !is_region(region) {
             return Err(EndpointError::Region { region: region.to_owned() });
         }
+        let AwsVariant { dual_stack, fips, accelerate } = variant;
+        let kind = bucket.kind();
+        let none = |what| Err(EndpointError::NoSuchVariant { what });
+        if accelerate {
+            match kind {
+                _ if fips => return none("transfer acceleration with FIPS"),
+                BucketKind::Directory { .. } => return none("transfer acceleration of a directory bucket"),
+                BucketKind::AccessPoint { .. } => return none("transfer acceleration of an access point"),
+                BucketKind::General if !bucket.is_dns_label() => {
+                    return none("transfer acceleration of a bucket whose name is no single DNS label");
+                }
+                BucketKind::General => {}
+            }
+        }
+        if region.starts_with("cn-") && (fips || accelerate) {
+            return none("FIPS or transfer acceleration in China");
+        }
+        let fips = if fips { "-fips" } else { "" };
+        let dual_stack = if dual_stack { ".dualstack" } else { "" };
+        let service = match kind {
+            BucketKind::General if accelerate => format!("s3-accelerate{dual_stack}"),
+            BucketKind::General => format!("s3{fips}{dual_stack}.{region}"),
+            BucketKind::Directory { zone } => format!("s3express{fips}-{zone}{dual_stack}.{region}"),
+            BucketKind::AccessPoint { .. } => format!("s3-accesspoint{fips}{dual_stack}.{region}"),
+        };
         let tail = if region.starts_with("cn-") { ".cn" } else { "" };
-        let host = format!("s3.{region}.amazonaws.com{tail}");
+        let host = format!("{service}.amazonaws.com{tail}");
         Ok(Self { scheme: Scheme::Https, host, port: 443, base_path: String::new() })
     }
 
@@ -169,6 +201,17 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme.as_str(), self.authority_of(&self.host), self.base_path)
     }
+}
+
+/// Which of its own endpoints AWS is to be reached at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AwsVariant {
+    /// One that has IPv6 as well.
+    pub dual_stack: bool,
+    /// One whose cryptography is validated for the US government.
+    pub fips: bool,
+    /// The nearest one, whatever the bucket's region.
+    pub accelerate: bool,
 }
 
 /// Whether a text can be a region: what a service answers may become part of a host name and of a signature, so the
@@ -224,10 +267,17 @@ pub enum Addressing {
 /// Only AWS gets the bucket in the host name. Every other endpoint is addressed by path, since most of them have
 /// neither the DNS record nor the certificate for more, and those that have accept both; so `forced_path` matters for
 /// AWS alone. Under AWS a bucket whose name is no single DNS label (a dot, an underscore, capitals) goes by path too:
-/// its host name would not match the wildcard certificate.
+/// its host name would not match the wildcard certificate. An access point has no place in a path anywhere, and the
+/// endpoints for acceleration and of zones know none.
 #[must_use]
 pub fn choose_addressing(endpoint: &Endpoint, bucket: &Bucket, forced_path: bool) -> Addressing {
-    if !forced_path && endpoint.is_aws() && bucket.is_dns_label() { Addressing::Virtual } else { Addressing::Path }
+    match bucket.kind() {
+        BucketKind::AccessPoint { .. } => Addressing::Virtual,
+        BucketKind::Directory { .. } if endpoint.is_aws() => Addressing::Virtual,
+        _ if endpoint.host.starts_with("s3-accelerate.") && endpoint.is_aws() => Addressing::Virtual,
+        _ if !forced_path && endpoint.is_aws() && bucket.is_dns_label() => Addressing::Virtual,
+        BucketKind::Directory { .. } | BucketKind::General => Addressing::Path,
+    }
 }
 
 /// One bucket at one endpoint, with everything about it that requests repeat worked out once.
@@ -241,6 +291,7 @@ pub struct Address {
     host_header: String,
     /// What precedes a key, its slash at the end.
     root: String,
+    requester_pays: bool,
 }
 
 impl Address {
@@ -249,14 +300,18 @@ impl Address {
     #[must_use]
     pub fn new(endpoint: &Endpoint, bucket: &Bucket, addressing: Addressing) -> Self {
         let is_address = endpoint.host.parse::<std::net::IpAddr>().is_ok();
-        let addressing = match addressing {
-            Addressing::Virtual if bucket.is_dns_label() && !is_address => Addressing::Virtual,
-            Addressing::Virtual | Addressing::Path => Addressing::Path,
+        let label = match bucket.kind() {
+            BucketKind::AccessPoint { name, account, .. } => Some(format!("{name}-{account}")),
+            BucketKind::General | BucketKind::Directory { .. } => {
+                bucket.is_dns_label().then(|| bucket.as_str().to_owned())
+            }
         };
+        let label = label.filter(|_| addressing == Addressing::Virtual && !is_address);
+        let addressing = if label.is_some() { Addressing::Virtual } else { Addressing::Path };
         let mut root = format!("{}/", endpoint.base_path);
-        let host = match addressing {
-            Addressing::Virtual => format!("{bucket}.{}", endpoint.host),
-            Addressing::Path => {
+        let host = match label {
+            Some(label) => format!("{label}.{}", endpoint.host),
+            None => {
                 text::push_path(&mut root, bucket.as_str().as_bytes());
                 root.push('/');
                 endpoint.host.clone()
@@ -264,7 +319,20 @@ impl Address {
         };
         // Hosts and DNS labels hold only letters, digits, dots, colons and hyphens.
         let host_header = endpoint.authority_of(&host);
-        Self { endpoint: endpoint.clone(), bucket: bucket.clone(), addressing, host, host_header, root }
+        let (endpoint, bucket) = (endpoint.clone(), bucket.clone());
+        Self { endpoint, bucket, addressing, host, host_header, root, requester_pays: false }
+    }
+
+    /// Says in every request that whoever makes it pays for it.
+    #[must_use]
+    pub fn with_requester_pays(self, requester_pays: bool) -> Self {
+        Self { requester_pays, ..self }
+    }
+
+    /// Whether the requests say that whoever makes them pays.
+    #[must_use]
+    pub fn requester_pays(&self) -> bool {
+        self.requester_pays
     }
 
     /// The endpoint given.
@@ -381,12 +449,54 @@ mod tests {
     }
 
     #[test]
-    fn aws_regions() {
-        assert_eq!(Endpoint::aws("eu-west-1").unwrap().to_string(), "https://s3.eu-west-1.amazonaws.com");
-        assert_eq!(Endpoint::aws("cn-north-1").unwrap().host, "s3.cn-north-1.amazonaws.com.cn");
-        for bad in ["", "evil.com/#", "US", "a_b", "-x", "x-"] {
-            assert!(Endpoint::aws(bad).is_err(), "{bad}");
+    fn aws_has_endpoints_for_each_kind_of_bucket_and_each_wish() {
+        let variant = |letters: &str| AwsVariant {
+            dual_stack: letters.contains('d'),
+            fips: letters.contains('f'),
+            accelerate: letters.contains('a'),
+        };
+        let (plain, directory) = ("plain", "base--usw2-az1--x-s3");
+        let point = "arn:aws:s3:us-west-2:123456789012:accesspoint:mine";
+        for (region, bucket, wish, host) in [
+            ("eu-west-1", plain, "", "plain.s3.eu-west-1.amazonaws.com"),
+            ("cn-north-1", plain, "", "plain.s3.cn-north-1.amazonaws.com.cn"),
+            ("eu-west-1", plain, "d", "plain.s3.dualstack.eu-west-1.amazonaws.com"),
+            ("us-gov-west-1", plain, "f", "plain.s3-fips.us-gov-west-1.amazonaws.com"),
+            ("us-east-1", plain, "df", "plain.s3-fips.dualstack.us-east-1.amazonaws.com"),
+            ("eu-west-1", plain, "a", "plain.s3-accelerate.amazonaws.com"),
+            ("eu-west-1", plain, "ad", "plain.s3-accelerate.dualstack.amazonaws.com"),
+            ("eu-west-1", "dotted.name", "d", "s3.dualstack.eu-west-1.amazonaws.com"),
+            ("us-west-2", directory, "", "base--usw2-az1--x-s3.s3express-usw2-az1.us-west-2.amazonaws.com"),
+            ("us-west-2", directory, "f", "base--usw2-az1--x-s3.s3express-fips-usw2-az1.us-west-2.amazonaws.com"),
+            ("us-west-2", directory, "d", "base--usw2-az1--x-s3.s3express-usw2-az1.dualstack.us-west-2.amazonaws.com"),
+            ("us-west-2", point, "", "mine-123456789012.s3-accesspoint.us-west-2.amazonaws.com"),
+            ("us-west-2", point, "df", "mine-123456789012.s3-accesspoint-fips.dualstack.us-west-2.amazonaws.com"),
+        ] {
+            let bucket = Bucket::parse(bucket).unwrap();
+            let endpoint = Endpoint::aws(region, &bucket, variant(wish)).unwrap();
+            let address = Address::new(&endpoint, &bucket, choose_addressing(&endpoint, &bucket, false));
+            assert_eq!((address.host(), endpoint.scheme, endpoint.port), (host, Scheme::Https, 443), "{bucket} {wish}");
         }
+        for (region, bucket, wish) in [
+            ("eu-west-1", plain, "af"),
+            ("eu-west-1", directory, "a"),
+            ("eu-west-1", point, "a"),
+            ("eu-west-1", "dotted.name", "a"),
+            ("cn-north-1", plain, "f"),
+        ] {
+            let refused = Endpoint::aws(region, &Bucket::parse(bucket).unwrap(), variant(wish));
+            assert!(matches!(refused, Err(EndpointError::NoSuchVariant { .. })), "{bucket} {wish}");
+        }
+        for bad in ["", "evil.com/#", "US", "a_b", "-x", "x-"] {
+            assert!(Endpoint::aws(bad, &Bucket::parse(plain).unwrap(), AwsVariant::default()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_access_point_is_a_label_before_any_endpoint_that_has_a_name() {
+        let point = "arn:aws:s3:us-west-2:123456789012:accesspoint:mine";
+        let address = address("http://s3.local:9000", point);
+        assert_eq!((address.host_header(), address.bucket_path()), ("mine-123456789012.s3.local:9000", "/"));
     }
 
     #[test]

@@ -68,7 +68,8 @@ fn check_length(what: &'static str, bytes: usize, bytes_max: usize) -> Result<()
     Ok(())
 }
 
-/// A bucket's name: 1 to 255 bytes, no `/`, no control character.
+/// A bucket's name: 1 to 255 bytes, no `/`, no control character. Where AWS takes one, the ARN of an access point is a name
+/// too, in the spelling without a slash (`arn:aws:s3:REGION:ACCOUNT:accesspoint:NAME`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(Box<str>);
 
@@ -102,6 +103,83 @@ impl Bucket {
             && edge(bytes[0])
             && edge(bytes[bytes.len() - 1])
     }
+}
+
+/// What AWS knows a bucket by besides its name; each kind has endpoints of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketKind<'a> {
+    /// A general purpose bucket.
+    General,
+    /// A directory bucket (S3 Express One Zone), which lives in one zone.
+    Directory {
+        /// The zone's identifier, `usw2-az1` for instance.
+        zone: &'a str,
+    },
+    /// An access point, which has an ARN.
+    AccessPoint {
+        /// The access point's name.
+        name: &'a str,
+        /// The account it belongs to.
+        account: &'a str,
+        /// The region it lives in.
+        region: &'a str,
+    },
+}
+
+impl Bucket {
+    /// What kind of bucket it is at AWS, which its name tells.
+    #[must_use]
+    pub fn kind(&self) -> BucketKind<'_> {
+        if let Some(point) = access_point(&self.0) {
+            return point;
+        }
+        let zone = self.0.strip_suffix("--x-s3").and_then(|rest| rest.rsplit_once("--"));
+        match zone {
+            Some((base, zone)) if !base.is_empty() && !zone.is_empty() && self.is_dns_label() => {
+                BucketKind::Directory { zone }
+            }
+            Some(_) | None => BucketKind::General,
+        }
+    }
+
+    /// What precedes a key where a copy says what it copies, percent-encoded. An access point is followed by the word
+    /// `object`, in AWS's own spelling of its ARN.
+    #[must_use]
+    pub fn copy_source_root(&self) -> String {
+        let mut root = String::new();
+        match (self.kind(), self.0.rsplit_once(':')) {
+            (BucketKind::AccessPoint { name, .. }, Some((head, _))) => {
+                crate::text::push_path(&mut root, head.as_bytes());
+                root.push('/');
+                root.push_str(name);
+                root.push_str("/object/");
+            }
+            _ => {
+                root.push('/');
+                crate::text::push_path(&mut root, self.0.as_bytes());
+                root.push('/');
+            }
+        }
+        root
+    }
+
+    /// Whether it is a directory bucket.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self.kind(), BucketKind::Directory { .. })
+    }
+}
+
+/// `arn:PARTITION:s3:REGION:ACCOUNT:accesspoint:NAME`.
+fn access_point(text: &str) -> Option<BucketKind<'_>> {
+    let mut fields = text.strip_prefix("arn:")?.splitn(6, ':');
+    let (_partition, service, region, account) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let (resource, name) = (fields.next()?, fields.next()?);
+    let label = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let fits = service == "s3" && resource == "accesspoint" && label(region) && label(account) && label(name);
+    fits.then_some(BucketKind::AccessPoint { name, account, region })
 }
 
 impl fmt::Display for Bucket {
@@ -402,6 +480,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_name_tells_the_kind_of_bucket() {
+        let kind = |name: &str| format!("{:?}", Bucket::parse(name).unwrap().kind());
+        for (name, expected) in [
+            ("plain", "General"),
+            ("base--usw2-az1--x-s3", "Directory { zone: \"usw2-az1\" }"),
+            ("a--b--use1-az4--x-s3", "Directory { zone: \"use1-az4\" }"),
+            ("--use1-az4--x-s3", "General"),
+            ("base----x-s3", "General"),
+            ("base--x-s3", "General"),
+            (
+                "arn:aws:s3:eu-west-1:123456789012:accesspoint:mine",
+                "AccessPoint { name: \"mine\", account: \"123456789012\", region: \"eu-west-1\" }",
+            ),
+            ("arn:aws:s3::123456789012:accesspoint:mine.mrap", "General"),
+            ("arn:aws:s3:eu-west-1:123456789012:accesspoint:evil.com#", "General"),
+            ("arn:aws:s3-outposts:eu-west-1:123456789012:outpost:x", "General"),
+        ] {
+            assert_eq!(kind(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn bucket_names() {

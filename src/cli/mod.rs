@@ -8,6 +8,7 @@ mod completions;
 mod conflicts;
 mod deletes;
 mod filters;
+mod integrity;
 mod output;
 mod performance;
 mod places;

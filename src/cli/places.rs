@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ropeway_s3proto::endpoint::Endpoint;
-use ropeway_s3proto::name::Bucket;
+use ropeway_s3proto::endpoint::{AwsVariant, Endpoint};
+use ropeway_s3proto::name::{Bucket, BucketKind};
 use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::sides::{Mistake, usage};
@@ -37,6 +37,8 @@ pub(super) struct SideWishes<'a> {
     pub(super) token: Option<&'a str>,
     pub(super) force_path_style: bool,
     pub(super) no_sign_request: bool,
+    pub(super) accelerate: bool,
+    pub(super) request_payer: bool,
 }
 
 /// Makes a place of what was typed.
@@ -46,8 +48,10 @@ pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Resu
     }
     // Somebody may have written keys into it, as other programs want them; then it is not repeated.
     let authority = text.split_once("://").map(|(_, rest)| rest.split_once('@').map_or(rest, |(login, _)| login));
+    let arn = text.strip_prefix("s3://").filter(|rest| rest.starts_with("arn:"));
     if text.contains('@') && authority.is_some_and(|authority| authority.contains(':'))
-        || text.strip_prefix("s3://").is_some_and(|rest| rest.split('/').next().is_some_and(|it| it.contains(':')))
+        || arn.is_none()
+            && text.strip_prefix("s3://").is_some_and(|rest| rest.split('/').next().is_some_and(|it| it.contains(':')))
     {
         return Err(usage(format!(
             "the {side} seems to hold a login; a bucket is named as s3://bucket/prefix, and keys go to the environment or to \
@@ -66,30 +70,79 @@ pub(super) fn place(text: &str, side: SideName, wishes: &SideWishes<'_>) -> Resu
         }
         return Ok(Place::Local(PathBuf::from(text)));
     };
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let bucket = Bucket::parse(bucket).map_err(|error| usage(format!("`{text}`: {error}")))?;
+    let (bucket, prefix) = match arn {
+        Some(arn) => access_point(arn).map_err(|reason| usage(format!("`{text}`: {reason}")))?,
+        None => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            (Bucket::parse(bucket).map_err(|error| usage(format!("`{text}`: {error}")))?, prefix)
+        }
+    };
     let flag = format!("--{side}-endpoint-url");
     let given = wishes.endpoint.map(|url| endpoint(url, side, &flag)).transpose()?;
     // The built-in server's keys are made up for the run.
     let embedded = given.as_ref().is_some_and(|given| !matches!(given, EndpointChoice::Service(_)));
     let login = find_login(side, wishes, embedded)?;
+    // An access point says where it is.
+    let region = match bucket.kind() {
+        BucketKind::AccessPoint { region, .. } => region.to_owned(),
+        BucketKind::General | BucketKind::Directory { .. } => login.region,
+    };
+    // What a profile wishes for all its buckets is not for those that cannot.
+    let accelerate = wishes.accelerate || login.variant.accelerate && bucket.kind() == BucketKind::General;
+    let variant = AwsVariant { accelerate, ..login.variant };
     let endpoint = match (given, &login.endpoint_url) {
         (Some(given), _) => given,
         (None, Some((url, name))) => endpoint(url, side, name)?,
-        (None, None) => EndpointChoice::Service(
-            Endpoint::aws(&login.region).map_err(|error| usage(format!("--{side}-region: {error}")))?,
-        ),
+        (None, None) => EndpointChoice::Aws(variant),
     };
-    Ok(Place::Bucket(BucketPlace {
+    match endpoint {
+        EndpointChoice::Aws(_) => drop(
+            Endpoint::aws(&region, &bucket, variant).map_err(|error| usage(format!("the {side} `{text}`: {error}")))?,
+        ),
+        _ if wishes.accelerate => {
+            return Err(usage(format!(
+                "--{side}-accelerate is for AWS's own endpoints, and --{side}-endpoint-url names another"
+            )));
+        }
+        EndpointChoice::Service(_) | EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {}
+    }
+    Ok(Place::Bucket(Box::new(BucketPlace {
         bucket,
         customer_key: None,
         prefix: prefix.to_owned(),
         endpoint,
-        region: login.region,
+        region,
+        requester_pays: wishes.request_payer,
         identity: login.identity,
         force_path_style: wishes.force_path_style || login.path_style,
+        proxies: login.proxies,
         ca_bundle: login.ca_bundle,
-    }))
+    })))
+}
+
+/// The access point that an ARN names, and the prefix behind it. Both spellings are AWS's own: `accesspoint/NAME` and
+/// `accesspoint:NAME`.
+fn access_point(arn: &str) -> Result<(Bucket, &str), String> {
+    let fields: Vec<_> = arn.splitn(6, ':').collect();
+    let [_, _, service, region, _, resource] = fields[..] else {
+        return Err("it is no whole ARN; an access point's is arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME".to_owned());
+    };
+    if service == "s3" && region.is_empty() {
+        return Err(
+            "Multi-Region Access Points need signatures for all regions at once (SigV4A), which Ropeway cannot \
+                    make; name one of the buckets or access points behind it"
+                .to_owned(),
+        );
+    }
+    let name = resource.strip_prefix("accesspoint").and_then(|rest| rest.strip_prefix(['/', ':']));
+    let (name, prefix) = name.map_or(("", ""), |rest| rest.split_once('/').unwrap_or((rest, "")));
+    let head = fields[..5].join(":");
+    match Bucket::parse(&format!("{head}:accesspoint:{name}")) {
+        Ok(bucket) if matches!(bucket.kind(), BucketKind::AccessPoint { .. }) => Ok((bucket, prefix)),
+        Ok(_) | Err(_) => Err("of all ARNs, only those of access points of buckets are understood: \
+                               arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME"
+            .to_owned()),
+    }
 }
 
 /// An endpoint as a flag, a variable or a profile of this name gives it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::deletes::DeleteArgs;
+use super::integrity::CheckArgs;
 use super::print;
 use super::screen::Screen;
 use super::sides::{Mistake, SidesArgs, usage};
@@ -34,6 +35,9 @@ pub(super) struct PlanArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
     deletes: DeleteArgs,
 }
 
@@ -50,6 +54,7 @@ fn make(args: &PlanArgs, stop: &StopHandle) -> Result<u8, Mistake> {
     let mut settings = args.sides.settings()?;
     settings.dry_run = true;
     settings.deletes = args.deletes.deletes();
+    args.check.apply(&mut settings.integrity);
     let name = args.output.as_ref().map_or("stdout".to_owned(), |path| path.display().to_string());
     let incomplete = |error: std::io::Error| usage(format!("the plan cannot be written to `{name}`: {error}"));
     let out: Box<dyn Write> = match &args.output {

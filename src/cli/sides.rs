@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::attributes::{SourceKeyArgs, TargetKeyArgs};
 use super::filters::FilterArgs;
+use super::integrity::VerificationArgs;
 use super::output::OutputArgs;
 use super::performance::{PatienceArgs, PerformanceArgs};
 use super::places::{AwsArgs, SideWishes, place};
@@ -15,7 +16,7 @@ use crate::error::ExitCode;
 use crate::settings::SyncSettings;
 
 macro_rules! side_args {
-    ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $env:literal) => {
+    ($name:ident, $heading:literal, $side:literal, $endpoint:ident, $region:ident, $profile:ident, $key:ident, $secret:ident, $token:ident, $path:ident, $unsigned:ident, $accelerate:ident, $payer:ident, $env:literal) => {
         #[derive(Debug, Args)]
         #[command(next_help_heading = $heading)]
         pub(super) struct $name {
@@ -51,6 +52,14 @@ macro_rules! side_args {
             /// Send requests unsigned, for public buckets.
             #[arg(long = concat!($side, "-no-sign-request"), env = concat!("ROPEWAY_", $env, "_NO_SIGN_REQUEST"))]
             $unsigned: bool,
+
+            /// Reach the bucket by S3 Transfer Acceleration.
+            #[arg(long = concat!($side, "-accelerate"), env = concat!("ROPEWAY_", $env, "_ACCELERATE"))]
+            $accelerate: bool,
+
+            /// Pay for the requests, where the bucket's owner wants that.
+            #[arg(long = concat!($side, "-request-payer"), env = concat!("ROPEWAY_", $env, "_REQUEST_PAYER"))]
+            $payer: bool,
         }
 
         impl $name {
@@ -65,6 +74,8 @@ macro_rules! side_args {
                     token: self.$token.as_deref(),
                     force_path_style: self.$path,
                     no_sign_request: self.$unsigned,
+                    accelerate: self.$accelerate,
+                    request_payer: self.$payer,
                 }
             }
         }
@@ -83,6 +94,8 @@ side_args!(
     source_session_token,
     source_force_path_style,
     source_no_sign_request,
+    source_accelerate,
+    source_request_payer,
     "SOURCE"
 );
 side_args!(
@@ -97,6 +110,8 @@ side_args!(
     target_session_token,
     target_force_path_style,
     target_no_sign_request,
+    target_accelerate,
+    target_request_payer,
     "TARGET"
 );
 
@@ -112,9 +127,8 @@ pub(super) struct SidesArgs {
     #[command(flatten)]
     pub(super) output: OutputArgs,
 
-    /// Compare no ETags with the MD5 of the content; checksums still are.
-    #[arg(long, env = "ROPEWAY_DISABLE_ETAG_VERIFY")]
-    disable_etag_verify: bool,
+    #[command(flatten)]
+    verification: VerificationArgs,
 
     #[command(flatten)]
     filters: FilterArgs,
@@ -149,7 +163,7 @@ impl SidesArgs {
         let source = place(&self.source, SideName::Source, &self.source_side.wishes(&self.aws))?;
         let target = place(&self.target, SideName::Target, &self.target_side.wishes(&self.aws))?;
         Ok(SyncSettings {
-            verify_etags: !self.disable_etag_verify,
+            integrity: self.verification.integrity(),
             filters: self.filters.filters(),
             limits: self.performance.limits(),
             rates: self.performance.rates(),

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
+use super::integrity::{CheckArgs, ChecksumArgs};
 use super::sides::SidesArgs;
 use crate::engine::StopHandle;
 use crate::journal::state_directory;
@@ -62,6 +63,12 @@ pub(super) struct SyncArgs {
     sides: SidesArgs,
 
     #[command(flatten)]
+    check: CheckArgs,
+
+    #[command(flatten)]
+    checksums: ChecksumArgs,
+
+    #[command(flatten)]
     attributes: AttributeArgs,
 
     #[command(flatten)]
@@ -88,6 +95,8 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.warnings_are_errors = args.warn_as_error;
         settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
+        args.check.apply(&mut settings.integrity);
+        args.checksums.apply(&mut settings.integrity);
         settings.journal = JournalSettings {
             state_directory: args.state_dir.clone().or_else(|| state_directory(|name| std::env::var_os(name))),
             afresh: args.no_resume,

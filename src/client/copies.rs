@@ -1,6 +1,6 @@
 //! The two operations by which a service copies within itself, each as one call: no byte of content passes here.
 
-use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::checksum::{Algorithm, Checksum, StoredChecksum};
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, Key, PartNumber, UploadId};
 use ropeway_s3proto::op::{Condition, CopyObject, CopySource, ObjectMetadata, Protection, UploadPartCopy};
@@ -18,15 +18,16 @@ pub struct Copied<'a> {
 }
 
 impl Client {
-    /// Copies a whole object of at most 5 GiB.
+    /// Copies a whole object of at most 5 GiB, and gives the copy such a checksum; without one, what the service thinks right.
     pub async fn copy(
         &self,
         key: &Key,
         from: Copied<'_>,
         metadata: &ObjectMetadata,
+        algorithm: Option<Algorithm>,
         condition: Condition<'_>,
     ) -> Result<Uploaded, Error> {
-        let copy = CopyObject { key, source: from.source, metadata: Some(metadata), condition };
+        let copy = CopyObject { key, source: from.source, metadata: Some(metadata), algorithm, condition };
         let make = |head: &mut HeadText| {
             copy.request(&self.settings.address, head).map_err(unfit)?;
             from.protection.write_copy_source_key(head);
@@ -37,7 +38,7 @@ impl Client {
             answer
                 .whole(client, |status, headers, body| {
                     let copied = CopyObject::parse(status, headers, body)?;
-                    Ok(client.uploaded(headers, copied.etag, copied.checksum_crc64nvme))
+                    Ok(client.uploaded(headers, copied.etag, copied.checksum))
                 })
                 .await
         })
@@ -65,14 +66,15 @@ impl Client {
             answer
                 .whole(client, |status, headers, body| {
                     let copied = UploadPartCopy::parse(status, headers, body)?;
-                    Ok(client.uploaded(headers, copied.etag, copied.checksum_crc64nvme))
+                    Ok(client.uploaded(headers, copied.etag, copied.checksum))
                 })
                 .await
         })
         .await
     }
 
-    fn uploaded(&self, headers: &Headers, etag: Option<ETag>, crc64nvme: Option<Crc64Nvme>) -> Uploaded {
-        Uploaded { etag, etag_is_md5: self.etags_are_md5s(headers), crc64nvme }
+    fn uploaded(&self, headers: &Headers, etag: Option<ETag>, checksum: Option<Checksum>) -> Uploaded {
+        let checksum = checksum.map(StoredChecksum::of_bytes);
+        Uploaded { etag, etag_is_md5: self.etags_are_md5s(headers), checksum }
     }
 }

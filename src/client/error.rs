@@ -77,6 +77,8 @@ pub enum Phase {
     Dns,
     /// Opening the TCP connection.
     Connect,
+    /// Having a proxy open the way.
+    Proxy,
     /// Agreeing on keys and checking the certificate.
     Tls,
     /// Sending the request and waiting for the answer's first byte.
@@ -90,6 +92,7 @@ impl std::fmt::Display for Phase {
         f.write_str(match self {
             Phase::Dns => "looking up its name (DNS)",
             Phase::Connect => "connecting (TCP)",
+            Phase::Proxy => "asking the proxy (CONNECT)",
             Phase::Tls => "the TLS handshake",
             Phase::FirstByte => "waiting for the first byte of the answer",
             Phase::Body => "reading the body of the answer",
@@ -102,7 +105,7 @@ impl Failure {
     pub fn class(&self) -> Class {
         match self {
             Failure::Service(error) => error.class(),
-            Failure::Transport { phase: Phase::Tls, cause: Cause::Break, .. } => Class::Fatal,
+            Failure::Transport { phase: Phase::Tls | Phase::Proxy, cause: Cause::Break, .. } => Class::Fatal,
             Failure::Transport { .. } | Failure::Protocol(_) => Class::Retry,
             Failure::Changed(_) => Class::Conflict,
             Failure::Request(_) => Class::Fatal,

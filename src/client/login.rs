@@ -7,10 +7,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ropeway_s3proto::endpoint::AwsVariant;
 use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::keyring::{Chain, Start};
 use super::profiles::{Profile, ProfileFile, Profiles};
+use super::proxy::{Proxies, ProxyError};
 
 /// What the person said about one side's identity.
 #[derive(Debug, Clone, Default)]
@@ -52,20 +54,11 @@ pub struct Login {
     /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Which of its own endpoints AWS is to be reached at.
-    pub variant: Variant,
+    pub variant: AwsVariant,
     /// The bucket belongs into the path.
     pub path_style: bool,
-}
-
-/// Which of its own endpoints AWS is to be reached at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Variant {
-    /// One that has IPv6 as well.
-    pub dual_stack: bool,
-    /// One whose cryptography is validated for the US government.
-    pub fips: bool,
-    /// The nearest one, whatever the bucket's region.
-    pub accelerate: bool,
+    /// What stands between us and services elsewhere.
+    pub proxies: Proxies,
 }
 
 /// Why nobody can sign.
@@ -110,6 +103,9 @@ pub enum LoginError {
         /// What it says.
         value: String,
     },
+    /// A variable names a proxy that is none.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// A file is there and cannot be read, or was named and is not there.
     #[error("`{path}` cannot be read: {reason}")]
     Unreadable {
@@ -165,6 +161,7 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
         .or_else(|| setting("region"))
         .unwrap_or_else(|| "us-east-1".to_owned());
     let ca_bundle = around.variable("AWS_CA_BUNDLE").or_else(|| setting("ca_bundle")).map(PathBuf::from);
+    let proxies = Proxies::read(around.variable)?;
     let chain = |start| {
         Identity::Chain(Box::new(Chain {
             side: side.to_string(),
@@ -175,6 +172,7 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
             credentials_file: wish.credentials_file.clone(),
             region: region.clone(),
             ca_bundle: ca_bundle.clone(),
+            proxies: proxies.clone(),
             instance_endpoint: match around.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
                 Some(_) => None,
                 None => setting("ec2_metadata_service_endpoint"),
@@ -210,7 +208,7 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
         }
     };
     let flag = |variable: &str, key: &str| around.flag(variable, setting(key).map(|value| (key, value)));
-    let variant = Variant {
+    let variant = AwsVariant {
         dual_stack: flag("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?
             || flag("", "s3.use_dualstack_endpoint")?,
         fips: flag("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?,
@@ -219,7 +217,7 @@ pub fn find(side: impl fmt::Display, wish: &LoginWish, around: &Surroundings<'_>
     let ignored = flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls")?;
     let endpoint_url = if ignored { None } else { endpoint_url(&around, profile) };
     let path_style = setting("s3.addressing_style").is_some_and(|style| style == "path");
-    Ok(Login { identity, region, endpoint_url, ca_bundle, variant, path_style })
+    Ok(Login { identity, region, endpoint_url, ca_bundle, variant, path_style, proxies })
 }
 
 /// Where S3 is said to be, and by whom: the word about S3 before the word about all services, the environment before the
@@ -446,7 +444,7 @@ mod tests {
         ];
         let there = login(LoginWish { no_sign_request: true, ..profile("there") }, &variables).unwrap();
         assert_eq!(there.ca_bundle, Some("other.pem".into()));
-        assert_eq!(there.variant, Variant { dual_stack: true, fips: false, accelerate: false });
+        assert_eq!(there.variant, AwsVariant { dual_stack: true, fips: false, accelerate: false });
         let work = login(profile("work"), &[]).unwrap();
         assert!(work.path_style && work.variant.accelerate);
     }

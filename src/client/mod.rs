@@ -20,6 +20,7 @@ mod pace;
 mod peer;
 mod pool;
 pub mod profiles;
+pub mod proxy;
 mod send;
 mod tags;
 mod tls;
@@ -40,13 +41,14 @@ use ropeway_s3proto::sign::{Credentials, Signer};
 pub use body::RequestBody;
 pub use copies::Copied;
 pub use error::{Cause, Error, Failure, Phase};
-pub use operations::{Checks, CompletedPart, ObjectHead, Uploaded};
+pub use operations::{Checks, CompletedPart, ObjectHead, ObjectParts, Uploaded};
 pub use pace::{Pace, PaceNow};
 pub use tls::{TlsError, TlsSettings};
 
 use keyring::Keys;
 use pace::Gate;
 use pool::Connections;
+use proxy::Proxies;
 
 /// Everything needed to talk to one bucket; each shard builds its [`Client`] from a copy.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct ClientSettings {
     pub region: String,
     /// For https.
     pub tls: TlsSettings,
+    /// What stands between us and the endpoint.
+    pub proxies: Proxies,
     /// What guards the objects: who may read them, how they are encrypted.
     pub protection: Arc<Protection>,
     /// When an operation is tried again.

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use ropeway_io::buf::Lease;
 use ropeway_io::hash::Crc64;
-use ropeway_s3proto::checksum::{ChecksumType, Crc64Nvme, Md5Digest};
+use ropeway_s3proto::checksum::{Algorithm, Checksum, ChecksumType, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::error::ServiceError;
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
 use ropeway_s3proto::op::{
-    self, AbortMultipartUpload, CompleteMultipartUpload, Condition, CreateMultipartUpload, GetObject, HeadObject,
-    InputError, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2, ListPage, ListParts, ListedPart,
-    ObjectMetadata, PutObject, UploadPart,
+    self, AbortMultipartUpload, CompleteMultipartUpload, Condition, CreateMultipartUpload, GetObject,
+    GetObjectAttributes, HeadObject, InputError, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2,
+    ListPage, ListParts, ListedPart, ObjectMetadata, PutObject, UploadPart,
 };
 use ropeway_s3proto::sign::Payload;
 
@@ -35,15 +35,24 @@ pub struct ObjectHead {
     pub metadata: ObjectMetadata,
     /// How many tags it has, as far as the service says.
     pub tag_count: u32,
-    /// CRC64NVME of the whole content, if the service has it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// The checksum that the service keeps of it.
+    pub checksum: Option<StoredChecksum>,
+}
+
+/// The parts of which an object was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectParts {
+    /// Of the object that they belong to.
+    pub etag: Option<ETag>,
+    /// In their order.
+    pub sizes_bytes: Vec<u64>,
 }
 
 /// What goes with content so that the service can refuse a damaged one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checks {
     /// Computed by the service too, where it knows how, and echoed.
-    pub crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
     /// Compared by any service.
     pub content_md5: Option<Md5Digest>,
 }
@@ -56,7 +65,7 @@ pub struct Uploaded {
     /// Whether an ETag of the usual form is an MD5; see [`ObjectHead::etag_is_md5`].
     pub etag_is_md5: bool,
     /// As the service computed it.
-    pub crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<StoredChecksum>,
 }
 
 const SSE: &str = "x-amz-server-side-encryption";
@@ -64,7 +73,6 @@ const SSE_C: &str = "x-amz-server-side-encryption-customer-algorithm";
 
 impl ObjectHead {
     fn new(head: op::ObjectHead, headers: &Headers) -> Result<ObjectHead, Failure> {
-        let composite = head.checksum_type == Some(ChecksumType::Composite);
         Ok(ObjectHead {
             size_bytes: head.size.ok_or_else(|| Failure::Protocol("no Content-Length".to_owned()))?,
             etag: head.etag,
@@ -72,16 +80,17 @@ impl ObjectHead {
             last_modified_ns: head.last_modified_ns,
             metadata: head.metadata,
             tag_count: head.tag_count,
-            checksum_crc64nvme: head.checksum_crc64nvme.filter(|_| !composite),
+            checksum: head.checksum,
         })
     }
 
-    /// Whether the content can be compared only by its parts' MD5s, for which their size must be known.
-    pub fn needs_part_size(&self) -> bool {
+    /// Whether the content can be compared only by what covers its parts, for which their sizes must be known.
+    pub fn needs_parts(&self) -> bool {
         let parts = self.etag.as_ref().map(ETag::class);
-        self.checksum_crc64nvme.is_none()
-            && self.etag_is_md5
-            && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1)
+        match self.checksum {
+            Some(stored) => stored.parts.is_some(),
+            None => self.etag_is_md5 && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1),
+        }
     }
 }
 
@@ -124,11 +133,39 @@ impl Client {
         self.head_part(key, None).await.map(|(head, _)| head)
     }
 
-    /// The size of the first part of an object that was uploaded in parts; None if the service does not tell.
-    pub async fn first_part_bytes(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let (part, parts) = self.head_part(key, PartNumber::new(1).ok()).await?;
-        // A service that does not know of part numbers answers for the whole object, without a count.
-        Ok(parts.map(|_| part.size_bytes).filter(|bytes| *bytes > 0))
+    /// The sizes of an object's parts, in their order, all pages of them. None where the service does not tell them.
+    pub async fn object_parts(&self, key: &Key) -> Result<Option<ObjectParts>, Error> {
+        let mut parts: Vec<u64> = Vec::new();
+        let mut part_number_marker = None;
+        loop {
+            let ask = GetObjectAttributes { key, part_number_marker, max_parts: None };
+            let make = |text: &mut HeadText| {
+                ask.request(&self.settings.address, text);
+                self.settings.protection.write_key(text);
+                Ok(BARE)
+            };
+            let page = self.perform("GetObjectAttributes", Some(key), make, async |client, answer| {
+                answer.whole(client, GetObjectAttributes::parse).await
+            });
+            let page = page.await?;
+            parts.extend(page.parts.iter().map(|part| part.size));
+            match page.next {
+                // A page that leads back to where it began would never end.
+                Some(next) if part_number_marker.is_none_or(|before| next > before) => part_number_marker = Some(next),
+                Some(_) | None => {
+                    let whole = !parts.is_empty() && page.parts_count.is_none_or(|count| count as usize == parts.len());
+                    return Ok(whole.then_some(ObjectParts { etag: page.etag, sizes_bytes: parts }));
+                }
+            }
+        }
+    }
+
+    /// The size of one part of an object that was uploaded in parts, and how many there are; None if the service does not
+    /// tell.
+    pub async fn part_bytes(&self, key: &Key, number: u32) -> Result<Option<(u64, u32)>, Error> {
+        let number = PartNumber::new(number).map_err(|error| self.refused("HeadObject", error))?;
+        let (part, parts) = self.head_part(key, Some(number)).await?;
+        Ok(parts.map(|parts| (part.size_bytes, parts)))
     }
 
     async fn head_part(&self, key: &Key, part_number: Option<PartNumber>) -> Result<(ObjectHead, Option<u32>), Error> {
@@ -231,7 +268,7 @@ impl Client {
             content_length: size_bytes,
             metadata,
             content_md5: checks.content_md5,
-            checksum_crc64nvme: checks.crc64nvme,
+            checksum: checks.checksum,
             condition,
         };
         let make = |head: &mut HeadText| {
@@ -244,16 +281,21 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let put = PutObject::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: put.etag, etag_is_md5, crc64nvme: put.checksum_crc64nvme })
+                    Ok(Uploaded { etag: put.etag, etag_is_md5, checksum: put.checksum.map(StoredChecksum::of_bytes) })
                 })
                 .await
         })
         .await
     }
 
-    /// Opens a multipart upload. `checksum` asks for a CRC64NVME over the whole object.
-    pub async fn create_upload(&self, key: &Key, metadata: &ObjectMetadata, checksum: bool) -> Result<UploadId, Error> {
-        let create = CreateMultipartUpload { key, metadata, checksum_crc64nvme_full_object: checksum };
+    /// Opens a multipart upload. `checksum` asks for one of each part and of the object, and says what that covers.
+    pub async fn create_upload(
+        &self,
+        key: &Key,
+        metadata: &ObjectMetadata,
+        checksum: Option<(Algorithm, ChecksumType)>,
+    ) -> Result<UploadId, Error> {
+        let create = CreateMultipartUpload { key, metadata, checksum };
         let make = |head: &mut HeadText| {
             create.request(&self.settings.address, head).map_err(unfit)?;
             self.settings.protection.write_new(head).map_err(unfit)?;
@@ -299,7 +341,7 @@ impl Client {
             part_number: PartNumber::new(number).map_err(|error| self.refused("UploadPart", error))?,
             content_length: size_bytes,
             content_md5: checks.content_md5,
-            checksum_crc64nvme: checks.crc64nvme,
+            checksum: checks.checksum,
         };
         let make = |head: &mut HeadText| {
             upload.request(&self.settings.address, head);
@@ -311,7 +353,7 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let part = UploadPart::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: part.etag, etag_is_md5, crc64nvme: part.checksum_crc64nvme })
+                    Ok(Uploaded { etag: part.etag, etag_is_md5, checksum: part.checksum.map(StoredChecksum::of_bytes) })
                 })
                 .await
         })
@@ -324,11 +366,11 @@ impl Client {
         key: &Key,
         upload_id: &UploadId,
         parts: &[CompletedPart],
-        checksum_crc64nvme: Option<Crc64Nvme>,
+        checksum: Option<Checksum>,
         object_size: u64,
         condition: Condition<'_>,
     ) -> Result<Uploaded, Error> {
-        let complete = CompleteMultipartUpload { key, upload_id, parts, checksum_crc64nvme, object_size, condition };
+        let complete = CompleteMultipartUpload { key, upload_id, parts, checksum, object_size, condition };
         let make = |head: &mut HeadText| {
             complete.request(&self.settings.address, head);
             self.settings.protection.write_key(head);
@@ -339,7 +381,7 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let done = CompleteMultipartUpload::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: done.etag, etag_is_md5, crc64nvme: done.checksum_crc64nvme })
+                    Ok(Uploaded { etag: done.etag, etag_is_md5, checksum: done.checksum })
                 })
                 .await
         })

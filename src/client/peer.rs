@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::proxy::Proxy;
 use super::{Cause, Failure, Phase, Timeouts, TlsSettings};
 
 /// Where connections go.
@@ -21,13 +22,38 @@ pub(super) struct Peer {
     /// Set for https.
     pub(super) tls: Option<TlsSettings>,
     pub(super) timeouts: Timeouts,
+    /// What stands between.
+    pub(super) proxy: Option<Arc<Proxy>>,
 }
+
+/// What a proxy may say before the way is open.
+const PROXY_HEAD_BYTES_MAX: usize = 16 << 10;
+const PROXY_HEADERS_MAX: usize = 64;
 
 impl Peer {
     /// Scheme, host and port, for messages.
     pub(super) fn name(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}:{}", self.host, self.port)
+        let through = match &self.proxy {
+            Some(proxy) => format!(" (through the proxy {}:{})", proxy.host, proxy.port),
+            None => String::new(),
+        };
+        format!("{scheme}://{}{through}", self.authority())
+    }
+
+    /// Host and port.
+    fn authority(&self) -> String {
+        let Peer { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// A request's head as the next station on its way wants it, where that is not as it stands.
+    pub(super) fn rewritten(&self, head: &[u8]) -> Option<Vec<u8>> {
+        match (&self.proxy, &self.tls) {
+            (Some(proxy), None) => Some(proxy.forwarded(head, &self.authority())),
+            // What is within TLS is nothing to a proxy.
+            (Some(_), Some(_)) | (None, _) => None,
+        }
     }
 
     pub(super) fn failure(&self, phase: Phase, detail: impl ToString) -> Failure {
@@ -40,12 +66,15 @@ impl Peer {
 
     /// Opens a connection.
     pub(super) async fn connect(&self) -> Result<Stream, Failure> {
-        let stream = self.connect_tcp().await?;
+        let mut stream = self.connect_tcp().await?;
         // A request's head and body leave in one write; waiting for more would only delay it.
         stream.set_nodelay(true).map_err(|e| self.failure(Phase::Connect, e))?;
         match &self.tls {
             None => Ok(Stream::Plain(stream)),
             Some(TlsSettings(config)) => {
+                if let Some(proxy) = &self.proxy {
+                    self.open_way(proxy, &mut stream).await?;
+                }
                 let config = config.clone().expect("https endpoints are given certificates when settings are made");
                 Ok(Stream::Tls(Box::new(self.connect_tls(stream, config).await?)))
             }
@@ -53,7 +82,11 @@ impl Peer {
     }
 
     async fn connect_tcp(&self) -> Result<TcpStream, Failure> {
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+        let (host, port) = match &self.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (self.host.as_str(), self.port),
+        };
+        let lookup = tokio::net::lookup_host((host, port));
         let addresses = within(self.timeouts.connect, lookup).await.map_err(|e| self.failure(Phase::Dns, e))?;
         let mut last = self.failure(Phase::Dns, "the name has no address");
         for address in addresses {
@@ -63,6 +96,33 @@ impl Peer {
             }
         }
         Err(last)
+    }
+
+    /// Has the proxy open a way to the host, through which TLS then goes.
+    async fn open_way(&self, proxy: &Proxy, stream: &mut TcpStream) -> Result<(), Failure> {
+        let head = proxy.connect_head(&self.authority());
+        let talk = async {
+            stream.write_all(head.as_bytes()).await?;
+            let mut said = Vec::new();
+            while !said.ends_with(b"\r\n\r\n") && said.len() < PROXY_HEAD_BYTES_MAX {
+                // What comes behind this head is the host's, so not a byte of it may be taken.
+                said.push(stream.read_u8().await?);
+            }
+            Ok::<_, io::Error>(said)
+        };
+        let said = within(self.timeouts.connect, talk).await.map_err(|e| self.failure(Phase::Connect, e))?;
+        let mut lines = [httparse::EMPTY_HEADER; PROXY_HEADERS_MAX];
+        let mut answer = httparse::Response::new(&mut lines);
+        let status = answer.parse(&said).ok().and(answer.code);
+        match status {
+            Some(200..=299) => Ok(()),
+            // The proxy itself may have a bad day.
+            Some(code @ 500..) => Err(self.failure(Phase::Connect, format!("the proxy answered {code}"))),
+            Some(code) => {
+                Err(self.failure(Phase::Proxy, format!("it answered {code} {}", answer.reason.unwrap_or_default())))
+            }
+            None => Err(self.failure(Phase::Proxy, "what it answered is no HTTP")),
+        }
     }
 
     async fn connect_tls(

@@ -32,7 +32,8 @@ impl Connections {
     pub(super) fn new(settings: &ClientSettings) -> Connections {
         let (host, port) = (settings.address.host(), settings.address.port());
         let tls = (settings.address.endpoint().scheme == Scheme::Https).then(|| settings.tls.clone());
-        let peer = Rc::new(Peer { host: host.to_owned(), port, tls, timeouts: settings.timeouts });
+        let proxy = settings.proxies.to(settings.address.endpoint().scheme, host, port);
+        let peer = Rc::new(Peer { host: host.to_owned(), port, tls, timeouts: settings.timeouts, proxy });
         Connections { peer, idle: RefCell::default() }
     }
 

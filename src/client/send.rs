@@ -134,7 +134,9 @@ impl Client {
         let mut connection =
             if repairs.stale { self.connections.open().await? } else { self.connections.take().await? };
         self.requests.set(self.requests.get() + 1);
-        let sent = connection.wire.exchange(head.end(), &mut body, expected).await;
+        let text = head.end();
+        let rewritten = self.connections.peer.rewritten(text);
+        let sent = connection.wire.exchange(rewritten.as_deref().unwrap_or(text), &mut body, expected).await;
         // There are as many as requests were ever under way at once.
         self.spare_heads.borrow_mut().push(head);
         let peer = self.connections.peer.clone();

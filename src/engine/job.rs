@@ -170,6 +170,7 @@ pub(super) fn spell(place: &Place) -> Option<String> {
         Place::Local(directory) => spell_path(&canonical_even_if_absent(directory)),
         Place::Bucket(bucket) => {
             let service = match &bucket.endpoint {
+                EndpointChoice::Aws(_) => "aws".to_owned(),
                 EndpointChoice::Service(endpoint) => {
                     let (scheme, host) = (endpoint.scheme.as_str(), &endpoint.host);
                     format!("{scheme}://{host}:{}{}", endpoint.port, endpoint.base_path)

@@ -142,6 +142,7 @@ fn place(place: &Place) -> String {
     match place {
         Place::Local(path) => absolute(path),
         Place::Bucket(bucket) => match &bucket.endpoint {
+            EndpointChoice::Aws(_) => format!("{place} at AWS"),
             EndpointChoice::Service(endpoint) => format!("{place} at {endpoint}"),
             EndpointChoice::EmbeddedDirectory(directory) => format!("{place} at embedded:{}", absolute(directory)),
             EndpointChoice::EmbeddedMemory => format!("{place} at embedded:memory"),
@@ -235,6 +236,9 @@ fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> 
         "absent" => Reason::Absent,
         "size" => Reason::Size,
         "newer" => Reason::Newer,
+        "etag" => Reason::ETag,
+        "checksum" => Reason::Checksum,
+        "unconditional" => Reason::Unconditional,
         other => return Err(io::Error::other(format!("`{other}` is no reason to copy"))),
     };
     Ok(Action { entry, reason, existing: target.map(existing).transpose()? })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ropeway_io::path::{FileFacts, Root};
-use ropeway_s3proto::endpoint::{Address, Endpoint, Scheme, choose_addressing};
+use ropeway_s3proto::endpoint::{Address, AwsVariant, Endpoint, Scheme, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
 use ropeway_s3proto::op::{ListPage, Protection};
@@ -131,7 +131,8 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let sides = Sides { single, target_absent, plan, own_state: own_state(settings) };
+    let lists_target = !settings.integrity.ignore_target_listing || settings.deletes.any();
+    let sides = Sides { single, lists_target: lists_target && !target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }
@@ -328,7 +329,7 @@ async fn directory_of_prefix(
         text: format!(
             "the source `{0}` holds `{directory}` and other keys that begin like it, and no file can be called `/...`; end the \
              source with `/` to copy the directory",
-            Place::Bucket(place.clone()),
+            Place::Bucket(place.clone().into()),
         ),
         exit_code: ExitCode::Usage,
     })
@@ -400,6 +401,7 @@ impl Embedded {
             return Ok(endpoint.clone());
         }
         let storage = match choice {
+            EndpointChoice::Aws(_) => unreachable!("nobody starts AWS"),
             EndpointChoice::Service(endpoint) => return Ok(endpoint.clone()),
             EndpointChoice::EmbeddedDirectory(directory)
                 if (side == SideName::Source || self.missing == Missing::Refused) && !directory.is_dir() =>
@@ -477,17 +479,19 @@ async fn reach(
     way: Way<'_>,
     servers: &mut Embedded,
 ) -> Result<ClientSettings, Refusal> {
-    let endpoint = servers.start(&place.endpoint, side)?;
+    let endpoint = match &place.endpoint {
+        EndpointChoice::Aws(variant) => aws_endpoint(place, &place.region, *variant, side)?,
+        choice => servers.start(choice, side)?,
+    };
     let keys = match place.endpoint {
-        EndpointChoice::Service(_) => keys_of(&place.identity).await?,
+        EndpointChoice::Aws(_) | EndpointChoice::Service(_) => keys_of(&place.identity).await?,
         EndpointChoice::EmbeddedDirectory(_) | EndpointChoice::EmbeddedMemory => {
             let (access_key_id, secret) = servers.credentials();
             Keys::Fixed(Credentials { access_key_id, secret_access_key: Secret::new(secret), session_token: None })
         }
     };
+    let address = address(place, &endpoint);
     let protection = Protection { customer_key: place.customer_key.as_deref().cloned(), ..Protection::default() };
-    let addressing = choose_addressing(&endpoint, &place.bucket, place.force_path_style);
-    let address = Address::new(&endpoint, &place.bucket, addressing);
     let tls = if endpoint.scheme == Scheme::Https {
         TlsSettings::load(place.ca_bundle.as_deref())
             .map_err(|error| Refusal { text: format!("{side}: {error}"), exit_code: ExitCode::Configuration })?
@@ -499,6 +503,7 @@ async fn reach(
         keys,
         region: place.region.clone(),
         tls,
+        proxies: place.proxies.clone(),
         protection: Arc::new(protection),
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
@@ -531,11 +536,41 @@ async fn greet(
     side: SideName,
     settings: ClientSettings,
 ) -> Result<(ClientSettings, Client), Refusal> {
-    let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..settings.clone() });
-    match client.list(&place.prefix, None, None, 1).await {
-        Ok(_) => Ok((ClientSettings { region: client.region(), ..settings }, client)),
-        Err(error) => Err(refuse_bucket(place, side, &error)),
+    let mut settings = settings;
+    // Twice at most: AWS's endpoint for one region may send us to another's, once.
+    for _ in 0..2 {
+        let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..settings.clone() });
+        let answer = client.list(&place.prefix, None, None, 1).await;
+        let elsewhere = Some(client.region()).filter(|region| *region != settings.region);
+        match (answer, elsewhere, &place.endpoint) {
+            // Whatever that endpoint answers about a bucket of another region, the right one is asked from now on.
+            (_, Some(region), EndpointChoice::Aws(variant)) => {
+                let endpoint = aws_endpoint(place, &region, *variant, side)?;
+                settings = ClientSettings { address: address(place, &endpoint), region, ..settings };
+            }
+            (Ok(_), ..) => return Ok((ClientSettings { region: client.region(), ..settings }, client)),
+            (Err(error), ..) => return Err(refuse_bucket(place, side, &error)),
+        }
     }
+    Err(Refusal {
+        text: format!(
+            "the {side} `s3://{}` is said to be in one region after the other; give it with --{side}-region",
+            place.bucket
+        ),
+        exit_code: ExitCode::Configuration,
+    })
+}
+
+fn address(place: &BucketPlace, endpoint: &Endpoint) -> Address {
+    let addressing = choose_addressing(endpoint, &place.bucket, place.force_path_style);
+    Address::new(endpoint, &place.bucket, addressing).with_requester_pays(place.requester_pays)
+}
+
+fn aws_endpoint(place: &BucketPlace, region: &str, variant: AwsVariant, side: SideName) -> Result<Endpoint, Refusal> {
+    Endpoint::aws(region, &place.bucket, variant).map_err(|error| Refusal {
+        text: format!("the {side} `s3://{}`: {error}", place.bucket),
+        exit_code: ExitCode::Usage,
+    })
 }
 
 /// Why a bucket is of no use to the whole run.
@@ -554,6 +589,9 @@ fn bucket_remedy(side: SideName, error: &client::Error) -> (ExitCode, String) {
             ExitCode::Unreachable,
             format!("; is the service running, and is the port in --{side}-endpoint-url right?"),
         ),
+        (Some(Phase::Proxy), ..) => {
+            (ExitCode::Unreachable, "; check HTTPS_PROXY and its login, or name the host in NO_PROXY".to_owned())
+        }
         (Some(Phase::Tls), ..) => (
             ExitCode::Unreachable,
             "; if its certificate is signed by an authority of your own, name that with AWS_CA_BUNDLE".to_owned(),
@@ -677,6 +715,9 @@ fn same_service(one: &EndpointChoice, other: &EndpointChoice) -> bool {
         (EndpointChoice::EmbeddedDirectory(one), EndpointChoice::EmbeddedDirectory(other)) => {
             canonical_even_if_absent(one) == canonical_even_if_absent(other)
         }
+        (EndpointChoice::Aws(_), EndpointChoice::Aws(_)) => true,
+        (EndpointChoice::Aws(_), EndpointChoice::Service(other))
+        | (EndpointChoice::Service(other), EndpointChoice::Aws(_)) => other.is_aws(),
         _ => one == other,
     }
 }

@@ -24,8 +24,8 @@ use crate::transfer::{Ending, Resume, Side};
 pub(super) struct Sides {
     /// The one entry that is synced, if the person named a single file or object.
     pub(super) single: Option<Entry>,
-    /// The target does not exist yet, which a dry run must not change.
-    pub(super) target_absent: bool,
+    /// Whether the target is listed: not if it does not exist yet, which a dry run must not change, or is not looked at.
+    pub(super) lists_target: bool,
     /// Nothing is listed: what is to be done is in this file.
     pub(super) plan: Option<Arc<Path>>,
     /// What the keys of our own journals begin with, if those lie within the source: they change while they are read.
@@ -141,9 +141,9 @@ impl<'a> Walk<'a> {
             Some(entry) => (Listing::One(Some(page_of(entry))), single_key(&entry.key)),
             None => (open(SideName::Source, &range, decided.rows.clone())?, range),
         };
-        let target = match shard.sides.target_absent {
-            true => Listing::One(None),
-            false => open(SideName::Target, &target_range, Trail::default())?,
+        let target = match shard.sides.lists_target {
+            false => Listing::One(None),
+            true => open(SideName::Target, &target_range, Trail::default())?,
         };
         let (trail, last, listed) = (Trail::default(), Vec::new(), [0; 2]);
         Ok(Walk { shard, live, source, target, decided, trail, last, listed, as_it_comes })
@@ -365,7 +365,11 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
     if let Task::Verify(depth) = shard.orders.task {
         return verify::listed(shard, token, depth, source, target).await;
     }
-    let reason = match compare(shard.orders.direction, source, target) {
+    let verdict = match shard.orders.ignores_target {
+        true => Verdict::Copy(Reason::Unconditional),
+        false => compare(shard.orders.rule, shard.orders.direction, source, target),
+    };
+    let reason = match verdict {
         Verdict::Skip if shard.orders.sync_tags => Reason::Tags,
         Verdict::Skip => {
             add(&shard.tally.skipped_objects, 1);
@@ -377,6 +381,7 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         }
         Verdict::Copy(reason) => reason,
         Verdict::AskStoredTime(file_ns) => Reason::UnlessStoredTimeIs(file_ns),
+        Verdict::AskContent(by) => Reason::UnlessSame(by),
     };
     let Ok(key) = std::str::from_utf8(source.key) else {
         add(&shard.tally.failed_objects, 1);

@@ -22,14 +22,15 @@ use super::plan_file;
 use super::preflight::{self, Paces, Ready, Refusal};
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
+use crate::entry::ContentBy;
 use crate::error::ExitCode;
 use crate::journal::RunEnd;
-use crate::plan::compare::Direction;
+use crate::plan::compare::{Direction, Rule};
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
-use crate::settings::{Overwrite, Place, SyncSettings, Task};
+use crate::settings::{self, Check, Overwrite, Place, SyncSettings, Task};
 use crate::transfer::delete::Eraser;
-use crate::transfer::{Board, Ending, Kit, Limited, Restarts, Resume, Sizes, Stop};
+use crate::transfer::{Board, Ending, Integrity, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
 /// Why a run did not take place.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +215,9 @@ impl Shards {
         let published: Vec<Arc<Published>> = (0..budget.shards).map(|_| Arc::default()).collect();
         let orders = Orders {
             direction: ready.direction,
+            rule: rule(settings.integrity.check),
+            ignores_target: settings.integrity.ignore_target_listing,
+            head_each_target: settings.integrity.head_each_target,
             task: settings.task,
             dry_run: settings.dry_run,
             deletes: settings.deletes,
@@ -292,7 +296,7 @@ impl ShardMaker<'_> {
         let (journal, resume) = (self.remembered.journal(), self.remembered.resume);
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
-        let (verify_etags, attributes) = (self.settings.verify_etags, attributes::for_transfers(self.settings));
+        let (integrity, attributes) = (integrity(&self.settings.integrity), attributes::for_transfers(self.settings));
         let limited = self.limited.clone();
         let patience = self.settings.patience;
         let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
@@ -315,7 +319,7 @@ impl ShardMaker<'_> {
                     files: Files::new(backend).with_direct_io(direct_io),
                     arena,
                     lanes: Md5Lanes::new(),
-                    verify_etags,
+                    integrity,
                     attributes,
                     source: source.open()?,
                     target: target.open()?,
@@ -334,6 +338,32 @@ impl ShardMaker<'_> {
                 Ok(shard::run(setup, kit, sides, mailbox).await)
             })?
         }
+    }
+}
+
+/// The rule of a check.
+fn rule(check: Check) -> Rule {
+    match check {
+        Check::Newer => Rule::Newer,
+        Check::Size => Rule::Size,
+        Check::ETag => Rule::Content(ContentBy::ETag),
+        Check::NewerAndETag => Rule::NewerContent(ContentBy::ETag),
+        Check::Checksum(algorithm) => Rule::Content(ContentBy::Checksum(algorithm)),
+        Check::NewerAndChecksum(algorithm) => Rule::NewerContent(ContentBy::Checksum(algorithm)),
+    }
+}
+
+/// What transfers have to know of it.
+fn integrity(settings: &settings::Integrity) -> Integrity {
+    Integrity {
+        etags: settings.verify_etags,
+        of_parts: settings.verify_multipart,
+        upload_with: settings.upload_with,
+        full_object: settings.full_object,
+        uploaded_checksums: settings.verify_checksums,
+        source_checksum_expected: settings.source_checksum_expected,
+        content_md5: settings.content_md5,
+        keep_parts: settings.auto_chunksize,
     }
 }
 

@@ -27,12 +27,14 @@ use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
 use super::range;
 use super::trust::Trust;
-use crate::entry::{Action, Existing, Reason, SideName};
-use crate::plan::compare::Direction;
+use crate::entry::{Action, EntryRef, Existing, Reason, SideName};
+use crate::plan::compare::{Direction, Rule, Verdict, compare};
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
 use crate::settings::{Deletes, Events, Filters, Task};
-use crate::transfer::{self, Ending, Kit, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Side, Unproven};
+use crate::transfer::{
+    self, Ending, Kit, Lacks, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Settled, Side, Unproven,
+};
 
 /// What one shard says to another, and the control thread to all.
 pub(super) enum Message {
@@ -117,6 +119,11 @@ pub(super) enum Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Orders {
     pub(super) direction: Direction,
+    pub(super) rule: Rule,
+    /// What the target's listing shows decides nothing.
+    pub(super) ignores_target: bool,
+    /// What the target has is asked for right before each transfer.
+    pub(super) head_each_target: bool,
     pub(super) task: Task,
     pub(super) dry_run: bool,
     pub(super) deletes: Deletes,
@@ -505,7 +512,27 @@ impl Shard {
         if action.reason == Reason::Tags {
             return self.carry_out_tags(action).await;
         }
-        match transfer::is_settled(&self.kit, action).await {
+        let looked_again;
+        let action = match self.orders.head_each_target {
+            false => action,
+            true => match self.look_again(action).await {
+                Ok(Some(now)) => {
+                    looked_again = now;
+                    &looked_again
+                }
+                Ok(None) => return self.settled(action).await,
+                Err(error) => return self.failed(action, error).await,
+            },
+        };
+        let settled = match transfer::settled(&self.kit, action).await {
+            Ok(Settled::Undecided(reason)) => {
+                let reason = format!("copied, since it cannot be told whether it has changed: {reason}");
+                self.warn(action.entry.key.as_bytes(), reason).await;
+                Ok(false)
+            }
+            settled => settled.map(|settled| settled == Settled::Yes),
+        };
+        match settled {
             Ok(true) => self.settled(action).await,
             Ok(false) if self.filters.asks() && filters::leave_out(self, action).await => {}
             Ok(false) if self.orders.dry_run => {
@@ -518,6 +545,34 @@ impl Shard {
             },
             Err(error) => self.failed(action, error).await,
         }
+    }
+
+    /// What is to be done in view of what the target has now; None if nothing is.
+    async fn look_again(&self, action: &Action) -> Result<Option<Action>, transfer::Error> {
+        let entry = &action.entry;
+        let existing = transfer::compare::look_at_target(&self.kit, &entry.key).await?;
+        let source = EntryRef {
+            key: entry.key.as_bytes(),
+            size_bytes: entry.size_bytes,
+            modified_ns: entry.modified_ns,
+            etag: entry.etag.as_ref(),
+        };
+        let target = existing.as_ref().map(|existing| EntryRef {
+            key: source.key,
+            size_bytes: existing.size_bytes,
+            modified_ns: existing.modified_ns,
+            etag: existing.etag.as_ref(),
+        });
+        // Nothing can have changed between two empty ones.
+        let both_empty = target.is_some_and(|target| (source.size_bytes, target.size_bytes) == (0, 0));
+        let reason = match compare(self.orders.rule, self.orders.direction, source, target) {
+            _ if both_empty => return Ok(None),
+            Verdict::Skip => return Ok(None),
+            Verdict::Copy(reason) => reason,
+            Verdict::AskStoredTime(file_ns) => Reason::UnlessStoredTimeIs(file_ns),
+            Verdict::AskContent(by) => Reason::UnlessSame(by),
+        };
+        Ok(Some(Action { entry: entry.clone(), reason, existing }))
     }
 
     async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
@@ -617,11 +672,24 @@ impl Shard {
                 self.event(Event::Warned { key: key(), reason }).await;
             }
         }
+        self.lacking(action, receipt.lacks).await;
         if self.orders.events.transferred {
             let crc64nvme = receipt.crc64nvme.map(|crc| ropeway_s3proto::checksum::Crc64Nvme(crc).to_base64());
             let verified_by = receipt.proof.names();
             let (size_bytes, reason, etag) = (receipt.size_bytes, action.reason.word(), receipt.etag);
             self.event(Event::Transferred { key: key(), size_bytes, reason, verified_by, crc64nvme, etag }).await;
+        }
+    }
+
+    /// Says that a checksum that was asked for is not there.
+    async fn lacking(&self, action: &Action, Lacks { at_source, at_target }: Lacks) {
+        if at_source {
+            let reason = "copied, but the source has no checksum to compare it with".to_owned();
+            self.warn(action.entry.key.as_bytes(), reason).await;
+        }
+        if let Some(algorithm) = at_target {
+            let reason = format!("copied, but the target does not keep the {algorithm} that it was sent with");
+            self.warn(action.entry.key.as_bytes(), reason).await;
         }
     }
 

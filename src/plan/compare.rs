@@ -1,12 +1,14 @@
 //! The one table that says what differs. Default rule: copy when the target is absent, the sizes differ, or the source is
-//! newer.
+//! newer. Other [rules](Rule) look at the size alone, at contents, or at contents of what is newer.
 //!
 //! "Newer" needs care where the two times come from different clocks. A bucket shows when an object was *written*, in
 //! whole seconds on most services; a file shows when its content was last changed. So a listing alone cannot always tell,
 //! and then the verdict is [`Verdict::AskStoredTime`]: Ropeway stores a file's own time with the object it uploads, and
 //! one HEAD request reads it back. That is asked only where sizes agree and times do not settle the matter.
 
-use crate::entry::{EntryRef, Reason};
+use ropeway_s3proto::name::{ETag, ETagClass};
+
+use crate::entry::{ContentBy, EntryRef, Reason};
 
 /// Which kinds of place face each other: it decides what their times mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,20 @@ pub enum Direction {
     LocalToLocal,
 }
 
+/// By what an entry of the source is held to be another than the target's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// Its size, or a later time.
+    #[default]
+    Newer,
+    /// Its size alone.
+    Size,
+    /// Its content.
+    Content(ContentBy),
+    /// A later time, and its content. What is not later is left alone even if its size differs.
+    NewerContent(ContentBy),
+}
+
 /// What is to be done about a key of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -31,16 +47,43 @@ pub enum Verdict {
     /// Sizes agree and the listed times do not settle it: copy unless the modification time stored with the object is
     /// this one, of the local file, in nanoseconds since 1970.
     AskStoredTime(i64),
+    /// Sizes agree and the listings do not settle the rest: copy unless the contents are the same.
+    AskContent(ContentBy),
 }
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// The default rule for a key of the source, with what the target has under that key.
-pub fn compare(direction: Direction, source: EntryRef<'_>, target: Option<EntryRef<'_>>) -> Verdict {
+/// What a rule says of a key of the source, with what the target has under that key.
+pub fn compare(rule: Rule, direction: Direction, source: EntryRef<'_>, target: Option<EntryRef<'_>>) -> Verdict {
     let Some(target) = target else { return Verdict::Copy(Reason::Absent) };
-    if source.size_bytes != target.size_bytes {
-        return Verdict::Copy(Reason::Size);
+    match rule {
+        Rule::NewerContent(_) if source.modified_ns <= target.modified_ns => Verdict::Skip,
+        _ if source.size_bytes != target.size_bytes => Verdict::Copy(Reason::Size),
+        Rule::Newer => newer(direction, source, target),
+        Rule::Size => Verdict::Skip,
+        Rule::Content(by) | Rule::NewerContent(by) => content(by, source, target),
     }
+}
+
+/// What listings say of two contents of equal length.
+fn content(by: ContentBy, source: EntryRef<'_>, target: EntryRef<'_>) -> Verdict {
+    match (by, source.etag, target.etag) {
+        (ContentBy::ETag, Some(ours), Some(theirs)) => match ours == theirs || is_same_hash(ours, theirs) {
+            true => Verdict::Skip,
+            false => Verdict::Copy(Reason::ETag),
+        },
+        (ContentBy::ETag | ContentBy::Checksum(_), _, _) => Verdict::AskContent(by),
+    }
+}
+
+/// One service writes the digits of a hash in capitals and another does not.
+fn is_same_hash(one: &ETag, other: &ETag) -> bool {
+    let class = one.class();
+    class != ETagClass::Opaque && class == other.class()
+}
+
+/// The default rule, where sizes agree.
+fn newer(direction: Direction, source: EntryRef<'_>, target: EntryRef<'_>) -> Verdict {
     match direction {
         Direction::Upload => match source.modified_ns {
             changed if changed <= target.modified_ns => Verdict::Skip,
@@ -84,7 +127,7 @@ mod tests {
         let [one, other] = etags.map(|text| ropeway_s3proto::name::ETag::parse(text).unwrap());
         let with = |modified_ns, etag| EntryRef { etag, ..entry(1, modified_ns) };
         let (fine, cut) = (5 * SECOND_NS + 7, 5 * SECOND_NS);
-        let verdict = |source, target| compare(BucketToBucket, source, Some(target));
+        let verdict = |source, target| compare(Rule::Newer, BucketToBucket, source, Some(target));
         assert_eq!(verdict(with(fine, Some(&one)), with(cut, Some(&one))), Verdict::Skip);
         assert_eq!(verdict(with(fine, Some(&one)), with(cut, Some(&other))), Verdict::Copy(Reason::Newer));
         assert_eq!(verdict(with(fine, None), with(cut, None)), Verdict::Copy(Reason::Newer));
@@ -121,8 +164,61 @@ mod tests {
             (LocalToLocal, (1, 5 * S), Some((1, 6 * S)), skip),
         ];
         for (direction, source, target, verdict) in table {
-            let got = compare(direction, entry(source.0, source.1), target.map(|(size, time)| entry(size, time)));
+            let got = compare(
+                Rule::Newer,
+                direction,
+                entry(source.0, source.1),
+                target.map(|(size, time)| entry(size, time)),
+            );
             assert_eq!(got, verdict, "{direction:?} {source:?} -> {target:?}");
+        }
+    }
+
+    #[test]
+    fn the_other_rules() {
+        const ETAG: ContentBy = ContentBy::ETag;
+        const SUM: ContentBy = ContentBy::Checksum(ropeway_s3proto::checksum::Algorithm::Sha256);
+        let (copy, skip, ask) = (Verdict::Copy, Verdict::Skip, Verdict::AskContent);
+        // (rule, source (size, time), target (size, time) if any, verdict)
+        let table = [
+            (Rule::Size, (1, 9), None, copy(Reason::Absent)),
+            (Rule::Size, (1, 9), Some((1, 5)), skip),
+            (Rule::Size, (1, 5), Some((2, 9)), copy(Reason::Size)),
+            (Rule::Content(ETAG), (1, 5), None, copy(Reason::Absent)),
+            (Rule::Content(ETAG), (1, 5), Some((2, 9)), copy(Reason::Size)),
+            (Rule::Content(ETAG), (1, 5), Some((1, 9)), ask(ETAG)),
+            (Rule::Content(SUM), (1, 5), Some((1, 9)), ask(SUM)),
+            (Rule::NewerContent(ETAG), (1, 5), None, copy(Reason::Absent)),
+            (Rule::NewerContent(ETAG), (1, 5), Some((1, 5)), skip),
+            (Rule::NewerContent(ETAG), (1, 5), Some((2, 9)), skip),
+            (Rule::NewerContent(SUM), (1, 9), Some((2, 5)), copy(Reason::Size)),
+            (Rule::NewerContent(SUM), (1, 9), Some((1, 5)), ask(SUM)),
+        ];
+        for direction in [Upload, Download, BucketToBucket, LocalToLocal] {
+            for (rule, source, target, verdict) in table {
+                let target = target.map(|(size, time)| entry(size, time));
+                let got = compare(rule, direction, entry(source.0, source.1), target);
+                assert_eq!(got, verdict, "{rule:?} {direction:?} {source:?} -> {target:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn listed_etags_settle_the_content_between_buckets() {
+        let parse = |text: &str| ropeway_s3proto::name::ETag::parse(text).unwrap();
+        let (one, capitals) = (parse("5d41402abc4b2a76b9719d911017c592"), parse("5D41402ABC4B2A76B9719D911017C592"));
+        let (parts, opaque) = (parse("5d41402abc4b2a76b9719d911017c592-2"), parse("x"));
+        let with = |etag| EntryRef { etag: Some(etag), ..entry(1, 9) };
+        for (source, target, same) in [
+            (&one, &one, true),
+            (&one, &capitals, true),
+            (&one, &parts, false),
+            (&opaque, &opaque, true),
+            (&opaque, &one, false),
+        ] {
+            let got = compare(Rule::Content(ContentBy::ETag), BucketToBucket, with(source), Some(with(target)));
+            let verdict = if same { Verdict::Skip } else { Verdict::Copy(Reason::ETag) };
+            assert_eq!(got, verdict, "{source} {target}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub enum Event {
         key: String,
         /// Bytes of content.
         size_bytes: u64,
-        /// `absent`, `size`, `newer` or `tags`.
+        /// `absent`, `size`, `newer`, `etag`, `checksum`, `unconditional` or `tags`.
         reason: &'static str,
         /// The source's object or file as it was listed.
         source: Listed,
@@ -31,7 +31,7 @@ pub enum Event {
         key: String,
         /// Bytes of content.
         size_bytes: u64,
-        /// `absent`, `size` or `newer`.
+        /// `absent`, `size`, `newer`, `etag`, `checksum` or `unconditional`.
         reason: &'static str,
         /// `checksum`, `etag`, both, or nothing where nothing could be compared.
         verified_by: &'static [&'static str],

@@ -76,6 +76,9 @@ pub struct ServeSettings {
     pub allow_anonymous: bool,
     /// Whether a bucket exists from its first use on. Without, an unknown bucket answers `NoSuchBucket`.
     pub create_buckets: bool,
+    /// Whether an object is kept with a CRC64NVME whose uploader stated no checksum, as AWS does since the end of 2024. Older
+    /// objects, and those of many other services, have none.
+    pub checksums_unasked: bool,
     /// Threads that serve requests; at least one.
     pub threads: usize,
     /// A file to which each request is written when it comes and when it is answered.
@@ -96,6 +99,7 @@ impl ServeSettings {
             credentials: Vec::new(),
             allow_anonymous: false,
             create_buckets: true,
+            checksums_unasked: true,
             threads: 2,
             request_log: None,
             latency: Duration::ZERO,
@@ -290,7 +294,8 @@ impl S3Auth for Keys {
 
 fn service(store: Arc<Store>, settings: &ServeSettings) -> S3Service {
     let secrets = settings.credentials.iter().map(|(access_key, secret)| (access_key.clone(), secret.clone().into()));
-    let mut builder = S3ServiceBuilder::new(s3::Service::new(store, settings.create_buckets));
+    let mut builder =
+        S3ServiceBuilder::new(s3::Service::new(store, settings.create_buckets, settings.checksums_unasked));
     builder.set_auth(Keys { secrets: secrets.collect() });
     builder.set_access(Door { allow_anonymous: settings.allow_anonymous });
     builder.build()

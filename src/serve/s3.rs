@@ -13,7 +13,7 @@ use super::multipart::{self, Expected, Named};
 use super::now_secs;
 use super::receive::{Claims, Received, receive, rehash};
 use super::spelling::{check_tags, decode_token, fits_xml, parse_tagging, spell, without_transfer_coding};
-use super::store::{Attributes, Entry, Object, Part, Record, Store, StoreError, Upload};
+use super::store::{Attributes, Entry, Object, Part, PartRecord, Record, Store, StoreError, Upload};
 use super::versions::{Line, Versioning};
 use super::view::View;
 use s3s::dto::*;
@@ -25,6 +25,7 @@ use std::sync::Arc;
 pub(super) struct Service {
     store: Arc<Store>,
     create_buckets: bool,
+    checksums_unasked: bool,
 }
 
 /// The most entries of any listing page; AWS's own limit.
@@ -126,9 +127,9 @@ macro_rules! describe {
 }
 
 impl Service {
-    /// With `create_buckets`, a bucket exists from its first use on.
-    pub(super) fn new(store: Arc<Store>, create_buckets: bool) -> Self {
-        Self { store, create_buckets }
+    /// With `create_buckets`, a bucket exists from its first use on; with `checksums_unasked`, every object has a checksum.
+    pub(super) fn new(store: Arc<Store>, create_buckets: bool, checksums_unasked: bool) -> Self {
+        Self { store, create_buckets, checksums_unasked }
     }
 
     /// Makes sure that a bucket about to be written or listed exists.
@@ -350,6 +351,7 @@ impl S3 for Service {
             kept: None,
         };
         let received = receive(input.body.take(), claims, self.store.sink()).await?;
+        let checksum = Some(received.checksum.clone()).filter(|_| received.stated.is_some() || self.checksums_unasked);
         let etag = etag_of(received.etag, attributes.encryption.as_ref());
         let encryption = attributes.encryption.clone();
         let record = Record {
@@ -357,7 +359,7 @@ impl S3 for Service {
             size_bytes: received.body.size_bytes(),
             modified_secs: now_secs(),
             attributes,
-            checksum: Some(received.checksum.clone()),
+            checksum: checksum.clone(),
             parts: Vec::new(),
             version: None,
         };
@@ -365,7 +367,7 @@ impl S3 for Service {
         let version_id = self.store.put(&input.bucket, &input.key, object, &guard).map_err(refuse)?;
         let mut output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), version_id, ..PutObjectOutput::default() };
         state_encryption!(output, encryption.as_ref());
-        state_checksum!(output, Some(&received.checksum));
+        state_checksum!(output, checksum.as_ref());
         Ok(S3Response::new(output))
     }
 
@@ -428,6 +430,51 @@ impl S3 for Service {
             response.headers.insert("x-amz-tagging-count", object.record.attributes.tags.len().into());
         }
         Ok(response)
+    }
+
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        let mut input = req.input;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let record = &object.record;
+        check_key(record.attributes.encryption.as_ref(), customer_headers!(input))?;
+        if input.object_attributes.is_empty() {
+            return Err(s3_error!(
+                InvalidArgument,
+                "The x-amz-object-attributes header specifying the attributes is missing."
+            ));
+        }
+        // Clients name them in one header or in several; s3s leaves the former in one piece.
+        let named = input.object_attributes.iter().flat_map(|named| named.as_str().split(',')).map(str::trim);
+        let wanted = |name: &str| named.clone().any(|named| named == name);
+        let checksum = record.checksum.as_ref().filter(|_| wanted(ObjectAttributes::CHECKSUM)).map(|checksum| {
+            let mut output = s3s::dto::Checksum::default();
+            state_checksum!(output, Some(checksum));
+            output
+        });
+        let object_parts = match wanted(ObjectAttributes::OBJECT_PARTS) && !record.parts.is_empty() {
+            true => Some(attributes_of_parts(record, input.max_parts, input.part_number_marker)?),
+            false => None,
+        };
+        Ok(S3Response::new(GetObjectAttributesOutput {
+            checksum,
+            e_tag: Some(ETag::Strong(record.etag.clone())).filter(|_| wanted(ObjectAttributes::ETAG)),
+            last_modified: Some(timestamp(record.modified_secs)),
+            object_parts,
+            version_id: self.version_id(&input.bucket, record),
+            object_size: Some(size_i64(record.size_bytes)).filter(|_| wanted(ObjectAttributes::OBJECT_SIZE)),
+            storage_class: Some(
+                record
+                    .attributes
+                    .storage_class
+                    .clone()
+                    .map_or_else(|| StorageClass::from_static(StorageClass::STANDARD), StorageClass::from),
+            )
+            .filter(|_| wanted(ObjectAttributes::STORAGE_CLASS)),
+            ..GetObjectAttributesOutput::default()
+        }))
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
@@ -691,7 +738,10 @@ impl S3 for Service {
             coverage: coverage(input.checksum_type.as_ref())?,
             checksums: claimed!(input),
         };
-        let object = multipart::assemble(&upload, parts, &named, &expected)?;
+        let mut object = multipart::assemble(&upload, parts, &named, &expected)?;
+        if upload.algorithm.is_none() && !self.checksums_unasked {
+            object.record.checksum = None;
+        }
         let mut output = CompleteMultipartUploadOutput {
             bucket: Some(input.bucket.clone()),
             key: Some(input.key.clone()).filter(|key| fits_xml(key)),
@@ -886,6 +936,39 @@ fn listed_part(part: Part, with_checksum: bool) -> s3s::dto::Part {
         state_value!(output, part.checksum.algorithm, part.checksum.value);
     }
     output
+}
+
+/// One page of the parts of an object. They are counted from one without gaps once the upload is complete, whatever their
+/// numbers were.
+fn attributes_of_parts(record: &Record, max: Option<i32>, marker: Option<i32>) -> S3Result<GetObjectAttributesParts> {
+    let count_max = page_size(max)?;
+    let before = usize::try_from(marker.unwrap_or(0)).unwrap_or(0);
+    let mut rest = record.parts.iter().enumerate().skip(before);
+    let part = |(index, part): (usize, &PartRecord)| {
+        let mut output = ObjectPart {
+            part_number: Some(count_i32(index + 1)),
+            size: Some(size_i64(part.size_bytes)),
+            ..ObjectPart::default()
+        };
+        if let (Some(checksum), Some(value)) = (&record.checksum, &part.checksum) {
+            state_value!(output, checksum.algorithm, value.clone());
+        }
+        output
+    };
+    if record.checksum.is_none() {
+        // AWS tells of such an object how many parts it has, and not which.
+        let total_parts_count = Some(count_i32(record.parts.len()));
+        return Ok(GetObjectAttributesParts { total_parts_count, ..GetObjectAttributesParts::default() });
+    }
+    let parts: Vec<ObjectPart> = rest.by_ref().take(count_max).map(part).collect();
+    Ok(GetObjectAttributesParts {
+        is_truncated: Some(rest.next().is_some()),
+        max_parts: Some(count_i32(count_max)),
+        next_part_number_marker: parts.last().and_then(|part| part.part_number),
+        part_number_marker: Some(count_i32(before)),
+        parts: Some(parts),
+        total_parts_count: Some(count_i32(record.parts.len())),
+    })
 }
 
 fn listed_upload(upload: &Upload, encoding: Option<&EncodingType>) -> MultipartUpload {

@@ -378,6 +378,52 @@ fn parts_become_one_object() {
 }
 
 #[test]
+fn an_object_tells_its_parts_page_by_page() {
+    with_both(|client| {
+        let body = noise(11 * MIB + 7, 9);
+        let parts = [&body[..5 * MIB], &body[5 * MIB..11 * MIB], &body[11 * MIB..]];
+        let (id, etags) = upload_parts(client, "/bucket/m", &[("x-amz-checksum-algorithm", "CRC32")], &parts);
+        // A composite checksum wants those of the parts named.
+        let sums = parts.map(|part| {
+            let mut hasher = super::checksums::Hasher::new(&[super::checksums::Algorithm::Crc32]);
+            hasher.update(part);
+            hasher.finish().1.remove(0).1
+        });
+        let list: String = (1..)
+            .zip(etags.iter().zip(&sums))
+            .map(|(number, (etag, sum)): (u32, _)| {
+                format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><ChecksumCRC32>{sum}</ChecksumCRC32></Part>")
+            })
+            .collect();
+        let list = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+        client.send("POST", &format!("/bucket/m?uploadId={id}"), &[], list.as_bytes()).expect(200);
+        let all = "ETag,Checksum,ObjectParts,ObjectSize,StorageClass";
+        let ask = |more: &[(&str, &str)]| {
+            client.get("/bucket/m?attributes", &[&[("x-amz-object-attributes", all)], more].concat())
+        };
+        let whole = ask(&[]).expect(200);
+        assert_eq!(whole.element("ObjectSize"), Some(body.len().to_string().as_str()));
+        assert_eq!(whole.elements("Size"), parts.map(|part| part.len().to_string()));
+        assert_eq!((whole.element("PartsCount"), whole.element("ChecksumType")), (Some("3"), Some("COMPOSITE")));
+        assert_eq!(
+            whole.elements("ChecksumCRC32")[1..],
+            sums.each_ref().map(String::as_str),
+            "the object's, then the parts'"
+        );
+        let first = ask(&[("x-amz-max-parts", "2")]).expect(200);
+        assert_eq!((first.elements("PartNumber"), first.element("IsTruncated")), (vec!["1", "2"], Some("true")));
+        let next = first.element("NextPartNumberMarker").unwrap();
+        let second = ask(&[("x-amz-max-parts", "2"), ("x-amz-part-number-marker", next)]).expect(200);
+        assert_eq!((second.elements("PartNumber"), second.element("IsTruncated")), (vec!["3"], Some("false")));
+        client.put("/bucket/whole", &[], b"x").expect(200);
+        let whole = client.get("/bucket/whole?attributes", &[("x-amz-object-attributes", all)]).expect(200);
+        assert_eq!(whole.element("ObjectParts"), None);
+        client.get("/bucket/m?attributes", &[]).expect_error(400, "InvalidRequest");
+        client.get("/bucket/absent?attributes", &[("x-amz-object-attributes", all)]).expect_error(404, "NoSuchKey");
+    });
+}
+
+#[test]
 fn parts_that_do_not_fit_are_refused() {
     with_both(|client| {
         let body = noise(5 * MIB, 5);

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 
 use super::Error;
 use super::large::{Large, PartDone};
-use super::part::{self, Part};
+use super::part::Part;
 
 /// The large objects of one shard.
 pub struct Board {
@@ -110,7 +110,7 @@ impl Board {
         stays: bool,
     ) -> (PostedGuard<'_>, mpsc::UnboundedReceiver<Result<Vec<PartDone>, Error>>) {
         let (returned, receiver) = mpsc::unbounded_channel();
-        let total = part::count(large.size_bytes, large.part_bytes);
+        let total = large.cut.count(large.size_bytes);
         let posted = Rc::new(Posted { large, next: Cell::new(0), total, stays, returned });
         self.posted.borrow_mut().push(posted.clone());
         self.posted_more.notify_one();
@@ -136,7 +136,7 @@ impl Posted {
             return None;
         }
         self.next.set(index + 1);
-        Some(part::nth(self.large.size_bytes, self.large.part_bytes, index))
+        Some(self.large.cut.nth(self.large.size_bytes, index))
     }
 
     fn left(&self) -> u64 {

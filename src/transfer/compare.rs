@@ -5,15 +5,16 @@ use std::io;
 use std::path::Path;
 
 use ropeway_io::file::File;
-use ropeway_io::hash::{combine, crc64};
 use ropeway_io::path::{FileKind, Follow, key_to_relative};
-use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key};
 
+use super::carry::{Hashes, PartHashes};
+use super::parts_of::{PartsOf, parts_of};
 use super::side::{BucketSide, Side};
-use super::verify::{Expected, ExpectedETag, Unproven, finished};
-use super::{Error, Kit, PartDone, metadata, part};
+use super::verify::{ETags, Expected, ExpectedChecksum, ExpectedETag, Taken, Unproven, Wanted};
+use super::{Error, Kit, part};
 use crate::client::{self, ObjectHead};
 use crate::entry::{Action, Entry, Existing, SideName};
 
@@ -45,18 +46,65 @@ pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool)
         }
         (Side::Local(_), Side::Bucket(side)) if !bytes => {
             let about = About::ask(side, SideName::Target, &entry.key).await?;
-            with_file(kit, SideName::Source, entry, side, &about).await
+            with_file(kit, SideName::Source, entry, side, about, By::Either).await
         }
         (Side::Bucket(side), Side::Local(_)) if !bytes => {
             let about = About::ask(side, SideName::Source, &entry.key).await?;
-            with_file(kit, SideName::Target, &target, side, &about).await
+            with_file(kit, SideName::Target, &target, side, about, By::Either).await
         }
         _ => {
             let source = Content::open(kit, SideName::Source, entry)?.crc(kit).await?;
             let target = Content::open(kit, SideName::Target, &target)?.crc(kit).await?;
-            Ok(same_crc(source, target))
+            Ok(same_checksum(source, target))
         }
     }
+}
+
+/// By what two contents are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Their ETags.
+    ETag,
+    /// Their checksums of this algorithm.
+    Checksum(Algorithm),
+    /// Whatever there is, the checksum first.
+    Either,
+}
+
+/// Compares the contents of an object that both sides have in the same length by one thing alone. A file is hashed as its
+/// counterpart was.
+pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -> Result<Likeness, Error> {
+    let at_target = || Entry {
+        key: entry.key.clone(),
+        size_bytes: existing.size_bytes,
+        modified_ns: existing.modified_ns,
+        etag: existing.etag.clone(),
+    };
+    match (&kit.source, &kit.target) {
+        (Side::Bucket(source), Side::Bucket(target)) => {
+            let source = About::ask(source, SideName::Source, &entry.key).await?;
+            let target = About::ask(target, SideName::Target, &entry.key).await?;
+            Ok(match by {
+                By::ETag => same_etag(&source, &target),
+                By::Checksum(algorithm) => same_stored(&source, &target, algorithm),
+                By::Either => same_word(&source, &target),
+            })
+        }
+        (Side::Local(_), Side::Bucket(side)) => {
+            let about = About::ask(side, SideName::Target, &entry.key).await?;
+            with_file(kit, SideName::Source, entry, side, about, by).await
+        }
+        (Side::Bucket(side), Side::Local(_)) => {
+            let about = About::ask(side, SideName::Source, &entry.key).await?;
+            with_file(kit, SideName::Target, &at_target(), side, about, by).await
+        }
+        (Side::Local(_), Side::Local(_)) => compare(kit, entry, existing, true).await,
+    }
+}
+
+/// What the target has under a key now, as a HEAD or the file system says.
+pub async fn look_at_target(kit: &Kit, key: &str) -> Result<Option<Existing>, Error> {
+    Ok(kit.stop.or_abandon(look(kit, SideName::Target, key)).await?.map(|now| now.existing))
 }
 
 /// Whether an object that a plan wants copied, and what the target has in its place, still are what the plan says.
@@ -135,64 +183,134 @@ async fn look(kit: &Kit, name: SideName, key: &str) -> Result<Option<Now>, Error
     }
 }
 
-fn same_crc(source: Crc64Nvme, target: Crc64Nvme) -> Likeness {
+fn same_checksum(source: Checksum, target: Checksum) -> Likeness {
     if source == target {
         return Likeness::Equal;
     }
+    let algorithm = source.algorithm();
     let (source, target) = (source.to_base64(), target.to_base64());
-    Likeness::Different(format!("the CRC64NVME is {source} at the source and {target} at the target"))
+    Likeness::Different(format!("the {algorithm} is {source} at the source and {target} at the target"))
 }
 
 /// What a service says of an object.
 struct About {
+    key: Key,
     head: ObjectHead,
-    part_bytes: Option<u64>,
+    parts: PartsOf,
 }
 
 impl About {
     async fn ask(side: &BucketSide, name: SideName, key: &str) -> Result<About, Error> {
         let key = side.key(key)?;
         let head = side.client.head(&key).await.map_err(failed(name))?;
-        let mut part_bytes = metadata::part_bytes(&head.metadata);
-        if part_bytes.is_none() && head.needs_part_size() {
-            part_bytes = side.client.first_part_bytes(&key).await.map_err(failed(name))?;
-        }
-        Ok(About { head, part_bytes })
+        let parts = parts_of(side, &key, &head, false).await.map_err(failed(name))?;
+        Ok(About { key, head, parts })
     }
 
     fn tag(&self) -> Option<ETagClass> {
         self.head.etag.as_ref().filter(|_| self.head.etag_is_md5).map(ETag::class)
     }
+
+    fn tag_text(&self) -> String {
+        self.head.etag.as_ref().map(ETag::to_string).unwrap_or_default()
+    }
+
+    /// The checksum over all bytes.
+    fn of_bytes(&self) -> Option<Checksum> {
+        self.head.checksum.and_then(|stored| stored.whole())
+    }
+
+    fn has_same_parts(&self, other: &About) -> bool {
+        match (self.parts.cut(), other.parts.cut()) {
+            (Some(one), Some(other)) => one.is_same(other, self.head.size_bytes),
+            _ => false,
+        }
+    }
 }
 
 const UNCOMPARABLE: &str = "the two services say nothing of it that can be compared; --deep reads its bytes";
 
+fn same_size(source: &About, target: &About) -> Option<Likeness> {
+    let (source, target) = (source.head.size_bytes, target.head.size_bytes);
+    (source != target)
+        .then(|| Likeness::Different(format!("it has {source} bytes at the source and {target} at the target by now")))
+}
+
 /// Compares what two services say.
 fn same_word(source: &About, target: &About) -> Likeness {
-    if source.head.size_bytes != target.head.size_bytes {
-        let (source, target) = (source.head.size_bytes, target.head.size_bytes);
-        return Likeness::Different(format!("it has {source} bytes at the source and {target} at the target by now"));
+    if let Some(different) = same_size(source, target) {
+        return different;
     }
-    if let (Some(source), Some(target)) = (source.head.checksum_crc64nvme, target.head.checksum_crc64nvme) {
-        return same_crc(source, target);
+    match (source.of_bytes(), target.of_bytes()) {
+        (Some(source), Some(target)) if source.algorithm() == target.algorithm() => {
+            return same_checksum(source, target);
+        }
+        _ => {}
+    }
+    // Checksums of the same parts' checksums.
+    if let (Some(ours), Some(theirs)) = (source.head.checksum, target.head.checksum)
+        && ours == theirs
+    {
+        return Likeness::Equal;
     }
     let comparable = match (source.tag(), target.tag()) {
         (Some(ETagClass::Md5(_)), Some(ETagClass::Md5(_))) => true,
-        (Some(ETagClass::Multipart { .. }), Some(ETagClass::Multipart { .. })) => {
-            source.part_bytes.is_some() && source.part_bytes == target.part_bytes
-        }
+        (Some(ETagClass::Multipart { .. }), Some(ETagClass::Multipart { .. })) => source.has_same_parts(target),
         _ => false,
     };
     match (source.tag(), target.tag()) {
         (Some(ETagClass::Opaque) | None, _) => Likeness::Unknown(UNCOMPARABLE.to_owned()),
         // Hashes in the same cut; the same by chance they cannot be.
         (source, target) if source == target => Likeness::Equal,
-        _ if comparable => {
-            let tag = |about: &About| about.head.etag.as_ref().map(ETag::to_string).unwrap_or_default();
-            let (source, target) = (tag(source), tag(target));
-            Likeness::Different(format!("the ETag is {source} at the source and {target} at the target"))
-        }
+        _ if comparable => different_tags(source, target),
         _ => Likeness::Unknown(UNCOMPARABLE.to_owned()),
+    }
+}
+
+fn different_tags(source: &About, target: &About) -> Likeness {
+    let (source, target) = (source.tag_text(), target.tag_text());
+    Likeness::Different(format!("the ETag is {source} at the source and {target} at the target"))
+}
+
+/// Compares two ETags, and nothing else: objects that were cut in different ways have different ones.
+fn same_etag(source: &About, target: &About) -> Likeness {
+    if let Some(different) = same_size(source, target) {
+        return different;
+    }
+    match (source.tag(), target.tag()) {
+        (Some(ETagClass::Opaque) | None, _) => Likeness::Unknown(no_md5("source")),
+        (_, Some(ETagClass::Opaque) | None) => Likeness::Unknown(no_md5("target")),
+        (one, other) if one == other => Likeness::Equal,
+        _ => different_tags(source, target),
+    }
+}
+
+fn no_md5(side: &str) -> String {
+    format!("the {side}'s ETag is no MD5, as of objects encrypted with SSE-KMS or SSE-C")
+}
+
+/// Compares two stored checksums, and nothing else.
+fn same_stored(source: &About, target: &About, algorithm: Algorithm) -> Likeness {
+    if let Some(different) = same_size(source, target) {
+        return different;
+    }
+    let of = |about: &About| about.head.checksum.filter(|stored| stored.checksum.algorithm() == algorithm);
+    match (of(source), of(target)) {
+        (None, _) => Likeness::Unknown(format!("the source has no {algorithm}")),
+        (_, None) => Likeness::Unknown(format!("the target has no {algorithm}")),
+        (Some(source), Some(target)) if source == target => Likeness::Equal,
+        (Some(ours), Some(theirs)) => {
+            let text = format!("the {algorithm} is {ours} at the source and {theirs} at the target");
+            let comparable = match (ours.parts, theirs.parts) {
+                (None, None) => true,
+                (Some(_), Some(_)) => source.has_same_parts(target),
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            match comparable {
+                true => Likeness::Different(text),
+                false => Likeness::Unknown(format!("{text}, of other parts")),
+            }
+        }
     }
 }
 
@@ -202,42 +320,72 @@ async fn with_file(
     name: SideName,
     entry: &Entry,
     side: &BucketSide,
-    about: &About,
+    mut about: About,
+    by: By,
 ) -> Result<Likeness, Error> {
     if about.head.size_bytes != entry.size_bytes {
         let (object, file) = (about.head.size_bytes, entry.size_bytes);
         return Ok(Likeness::Different(format!("the object has {object} bytes by now, and the file {file}")));
     }
-    let etags = kit.etags(side);
-    // One proof suffices, and the checksum is the cheaper one.
-    let expected = match Expected::of(&about.head, about.part_bytes, etags) {
-        Expected { crc64: Some(crc), .. } => Expected { crc64: Some(crc), ..Expected::nothing(Unproven::TurnedOff) },
-        by_etag => by_etag,
-    };
     let content = Content::open(kit, name, entry)?;
-    let compared = match expected.etag {
-        ExpectedETag::Nothing(reason) if expected.crc64.is_none() => {
-            return Ok(Likeness::Unknown(format!("{}; --deep reads its bytes", reason.reason())));
+    let mut sure = false;
+    loop {
+        let (etags, expected) = match evidence(kit, side, &about, by) {
+            Ok(evidence) => evidence,
+            Err(reason) => return Ok(Likeness::Unknown(reason)),
+        };
+        let compared = content.check(kit, &expected, etags).await?;
+        let (Likeness::Different(_), Some(cut)) = (&compared, expected.needed_cut()) else { return Ok(compared) };
+        if sure {
+            return Ok(compared);
         }
-        ExpectedETag::Nothing(_) | ExpectedETag::Md5(_) => {
-            let with_md5 = matches!(expected.etag, ExpectedETag::Md5(_));
-            let (whole, whole_md5) = content.sum(kit, 0..entry.size_bytes, with_md5).await?;
-            expected.check_parts(&[whole], whole_md5, etags)
+        // It may be only the cut that differs.
+        let parts = parts_of(side, &about.key, &about.head, true).await.map_err(failed(other(name)))?;
+        if parts.cut().is_some_and(|parts| parts.is_same(cut, about.head.size_bytes)) {
+            return Ok(compared);
         }
-        ExpectedETag::Md5OfParts { part_bytes, .. } => {
-            let mut parts = Vec::new();
-            for index in 0..part::count(entry.size_bytes, part_bytes) {
-                let range = part::nth(entry.size_bytes, part_bytes, index).range;
-                let (part, md5) = content.sum(kit, range, true).await?;
-                parts.push(PartDone { md5, ..part });
-            }
-            expected.check_parts(&parts, None, etags)
-        }
+        (about.parts, sure) = (parts, true);
+    }
+}
+
+fn other(name: SideName) -> SideName {
+    match name {
+        SideName::Source => SideName::Target,
+        SideName::Target => SideName::Source,
+    }
+}
+
+/// What of an object's description is to be compared, or why that is not possible. One proof suffices, and the checksum is the
+/// cheaper one.
+fn evidence<'a>(kit: &'a Kit, side: &'a BucketSide, about: &About, by: By) -> Result<(ETags<'a>, Expected), String> {
+    // The check that the person asks for is not among the comparisons that can be turned off.
+    let (etags, of_parts) = match by {
+        By::Either => (kit.etags(side), kit.integrity.of_parts),
+        By::ETag | By::Checksum(_) => (ETags::Compared(side.client.abilities()), true),
     };
-    match compared {
-        Ok(_) => Ok(Likeness::Equal),
-        Err(Error::Mismatch(how)) => Ok(Likeness::Different(how)),
-        Err(error) => Err(error),
+    let all = Expected::of(&about.head, about.parts.cut(), etags, of_parts);
+    let nothing = Expected::nothing(Unproven::TurnedOff);
+    let by_checksum = match (all.checksum, by) {
+        (_, By::ETag) => Err(None),
+        (_, By::Checksum(algorithm))
+            if about.head.checksum.is_none_or(|stored| stored.checksum.algorithm() != algorithm) =>
+        {
+            return Err(format!("the object has no {algorithm}"));
+        }
+        (ExpectedChecksum::Nothing(reason), _) => Err(Some(reason)),
+        (checksum, _) => Ok(Expected { checksum, ..nothing.clone() }),
+    };
+    match (by_checksum, all.etag, by) {
+        (Ok(by_checksum), _, _) => Ok((etags, by_checksum)),
+        (Err(reason), _, By::Checksum(_)) => Err(reason.map_or("nothing can be compared", Unproven::reason).to_owned()),
+        (Err(_), ExpectedETag::Nothing(Unproven::NoChecksum), By::ETag) => {
+            Err("the object's ETag is no MD5, as of objects encrypted with SSE-KMS or SSE-C".to_owned())
+        }
+        (Err(_), ExpectedETag::Nothing(reason), By::ETag) => Err(reason.reason().to_owned()),
+        (Err(_), ExpectedETag::Nothing(reason), By::Either) => {
+            Err(format!("{}; --deep reads its bytes", reason.reason()))
+        }
+        (Err(_), etag, By::ETag | By::Either) => Ok((etags, Expected { etag, ..nothing })),
     }
 }
 
@@ -285,25 +433,44 @@ impl<'a> Content<'a> {
     }
 
     /// The CRC of everything.
-    async fn crc(&self, kit: &Kit) -> Result<Crc64Nvme, Error> {
-        let (whole, _) = self.sum(kit, 0..self.size_bytes, false).await?;
-        Ok(Crc64Nvme(whole.crc64))
+    async fn crc(&self, kit: &Kit) -> Result<Checksum, Error> {
+        let whole = self.sum(kit, 0..self.size_bytes, Wanted::default()).await?;
+        Ok(Crc64Nvme(whole.crc64).into())
     }
 
-    /// Reads a range through one buffer, and sums it; with MD5 if that is asked for.
-    async fn sum(
-        &self,
-        kit: &Kit,
-        range: std::ops::Range<u64>,
-        with_md5: bool,
-    ) -> Result<(PartDone, Option<[u8; 16]>), Error> {
-        let size_bytes = range.end - range.start;
-        let mut whole_md5 = with_md5.then(|| kit.lanes.lane());
-        let mut crc = crc64(b"");
+    /// Hashes it as is needed for what is expected of it, and compares.
+    async fn check(&self, kit: &Kit, expected: &Expected, etags: ETags<'_>) -> Result<Likeness, Error> {
+        let (of_parts, in_order) = (expected.wanted_of_parts(), expected.wanted_in_order());
+        let compared = match expected.needed_cut() {
+            None => {
+                let part = part::nth(self.size_bytes, self.size_bytes.max(1), 0);
+                let wanted = Wanted { md5: in_order.md5, sum: in_order.sum.or(of_parts.sum) };
+                let whole = self.sum(kit, 0..self.size_bytes, wanted).await?;
+                let taken = Taken { md5: whole.md5, sum: whole.sum };
+                expected.check_parts(&[whole.done(&part, None)], taken, etags)
+            }
+            Some(cut) => {
+                let mut parts = Vec::new();
+                for part in cut.parts(self.size_bytes) {
+                    parts.push(self.sum(kit, part.range.clone(), of_parts).await?.done(&part, None));
+                }
+                expected.check_parts(&parts, Taken::default(), etags)
+            }
+        };
+        match compared {
+            Ok(_) => Ok(Likeness::Equal),
+            Err(Error::Mismatch(how)) => Ok(Likeness::Different(how)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a range through one buffer, and hashes it.
+    async fn sum(&self, kit: &Kit, range: std::ops::Range<u64>, wanted: Wanted) -> Result<PartHashes, Error> {
+        let mut hashes = Hashes::new(kit, wanted);
         for range in part::stretches(range, kit.sizes.buffer_bytes) {
             let wanted = range.end - range.start;
             let mut buffer = kit.arena.lease(wanted as usize).await;
-            let piece = match &self.from {
+            let crc = match &self.from {
                 Held::File(file) => {
                     let (read, filled) = kit.files.read_summed_at(file, buffer, wanted as usize, range.start).await;
                     let (read, piece) = read.map_err(|error| unreadable(self.side, error))?;
@@ -319,15 +486,11 @@ impl<'a> Content<'a> {
                     got.map_err(failed(self.side))?.0
                 }
             };
-            crc = combine(crc, piece, wanted);
-            if let Some(lane) = &mut whole_md5 {
-                lane.push(buffer.freeze());
-                lane.drained().await;
-            }
+            hashes.add(&buffer.freeze(), crc).await;
+            hashes.drained().await;
             kit.moved(wanted);
         }
-        let done = PartDone { number: 1, size_bytes, crc64: crc, md5: None, acknowledged: None };
-        Ok((done, finished(whole_md5).await))
+        Ok(hashes.finish().await)
     }
 }
 

@@ -12,7 +12,7 @@ use super::large::{About, Attached, Destination, PartDone};
 use super::part::Part;
 use super::side::{Acknowledged, BucketSide, Content, Opened};
 use super::verify::{Proof, Unproven};
-use super::{Error, Kit, Receipt, Side, Version};
+use super::{Error, Kit, Lacks, Receipt, Side, Version};
 use crate::client::{self, Copied, Copies};
 use crate::entry::Action;
 
@@ -39,7 +39,10 @@ pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &A
     let key = side.key(&action.entry.key)?;
     let (source_key, etag) = object(source);
     let condition = kit.condition(action.existing_etag());
-    let copied = side.client.copy(&key, copied_from(from, source_key, etag), &about.metadata, condition).await;
+    let copied = side
+        .client
+        .copy(&key, copied_from(from, source_key, etag), &about.metadata, kit.integrity.upload_with, condition)
+        .await;
     let answer = match copied {
         Ok(answer) => answer,
         Err(error) => return Err(judge(from, source_key, etag, condition, error).await),
@@ -48,8 +51,12 @@ pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &A
     let proof = about.expected.check_copy(&answer, kit.etags(side))?;
     kit.moved(source.size_bytes);
     let version = Version { modified_ns: source.modified_ns, etag: etag.cloned() };
-    let (crc64nvme, etag) = (answer.crc64nvme.map(|crc| crc.0), answer.etag.map(|etag| etag.to_string()));
-    Ok(Receipt { size_bytes: source.size_bytes, proof, crc64nvme, etag, version })
+    let whole = answer.checksum.and_then(|stored| stored.whole());
+    let keeps = whole.is_some_and(|checksum| checksum.algorithm() == kit.integrity.algorithm());
+    let crc64nvme = whole.and_then(|checksum| checksum.crc64nvme()).map(|crc| crc.0);
+    let etag = answer.etag.map(|etag| etag.to_string());
+    let lacks = Lacks::of(kit, about.has_checksum, keeps);
+    Ok(Receipt { size_bytes: source.size_bytes, proof, crc64nvme, etag, version, lacks })
 }
 
 /// Has one part of a large object copied.
@@ -66,16 +73,18 @@ pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<
         Err(error) => return Err(judge(from, source_key, etag, Condition::Always, error).await),
     };
     side.client.abilities().learn_copies_made();
-    let proof = match answer.crc64nvme {
+    let checksum = answer.checksum.and_then(|stored| stored.whole());
+    let proof = match checksum {
         Some(_) => Proof::Checksum,
         None => Proof::None(Unproven::NoChecksum),
     };
     Ok(PartDone {
         number: part.number,
         size_bytes: part.size_bytes(),
-        crc64: answer.crc64nvme.map_or(0, |crc| crc.0),
+        crc64: checksum.and_then(|checksum| checksum.crc64nvme()).map_or(0, |crc| crc.0),
         md5: None,
-        acknowledged: Some(Acknowledged { etag: answer.etag, proof }),
+        sum: None,
+        acknowledged: Some(Acknowledged { etag: answer.etag, proof, checksum }),
     })
 }
 

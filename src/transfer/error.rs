@@ -4,6 +4,7 @@ use std::io;
 
 use ropeway_io::path::PathError;
 use ropeway_s3proto::error::Class;
+use ropeway_s3proto::name::ETag;
 
 use super::copy::is_archived;
 use crate::client;
@@ -49,6 +50,19 @@ pub enum Error {
     /// What arrived, or was acknowledged, is not what was sent.
     #[error("verification failed: {0}")]
     Mismatch(String),
+    /// The same, after an object had been made of it: this one, by its ETag.
+    #[error("verification failed: {how}{became}")]
+    Spoilt {
+        /// What is wrong with it.
+        how: String,
+        /// What the service calls it.
+        etag: Option<ETag>,
+        /// What has become of it, in words; empty while that is not decided.
+        became: String,
+    },
+    /// The parts that the object was uploaded in cannot be kept.
+    #[error("its parts cannot be kept: {0}; without --auto-chunksize it is cut anew")]
+    Parts(String),
     /// It is in an archive, from which it must be restored before it can be read.
     #[error("it is archived, and has to be restored before it can be read")]
     Archived,
@@ -91,7 +105,7 @@ impl Error {
     /// Whether starting the object over, with fresh knowledge of the source, may succeed.
     pub(super) fn restart_may_help(&self) -> bool {
         match self {
-            Error::Changed(_) | Error::Mismatch(_) => true,
+            Error::Changed(_) | Error::Mismatch(_) | Error::Spoilt { .. } => true,
             // The upload was aborted under our hands (a lifecycle rule, another person): its parts are gone.
             Error::Client(SideName::Target, error) => error.code() == Some("NoSuchUpload"),
             // If-Match failed: the object was replaced between two ranged reads.
@@ -103,6 +117,7 @@ impl Error {
             | Error::Vanished
             | Error::ChangedSincePlanned(_)
             | Error::NotRegular
+            | Error::Parts(_)
             | Error::Archived
             | Error::Overtaken(_)
             | Error::NotCopied(_)
@@ -153,8 +168,26 @@ impl Error {
             | Error::Overtaken(_)
             | Error::NotCopied(_)
             | Error::Mismatch(_)
+            | Error::Spoilt { .. }
+            | Error::Parts(_)
             | Error::TooLarge(_)
             | Error::Stopped => false,
+        }
+    }
+
+    /// A comparison that failed after the service had made an object of what it compares.
+    pub(super) fn of_what_was_made(self, etag: Option<&ETag>) -> Error {
+        match self {
+            Error::Mismatch(how) => Error::Spoilt { how, etag: etag.cloned(), became: String::new() },
+            other => other,
+        }
+    }
+
+    /// The same of a part, of which no object was made yet.
+    pub(super) fn of_a_part(self) -> Error {
+        match self {
+            Error::Spoilt { how, .. } => Error::Mismatch(how),
+            other => other,
         }
     }
 
@@ -173,6 +206,8 @@ impl Error {
             | Error::ChangedSincePlanned(_)
             | Error::NotRegular
             | Error::Mismatch(_)
+            | Error::Spoilt { .. }
+            | Error::Parts(_)
             | Error::NotCopied(_)
             | Error::TooLarge(_)
             | Error::Stopped => None,

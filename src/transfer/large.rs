@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ropeway_io::file::File;
-use ropeway_io::hash::combine;
 use ropeway_io::path::{Partial, key_to_relative};
-use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
+use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::name::{ETag, Key, UploadId};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::board::{PartsJob, PartsReturned};
-use super::carry::carry_part;
+use super::carry::{carry_part, read_ahead};
 use super::error::MAKE_ROOM;
 use super::multipart::{Whole, complete, create_upload};
-use super::part;
+use super::part::{self, Cut};
+use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
 use super::turnstile::Turnstile;
-use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Unproven, combined_crc, finished};
-use super::{Ending, Error, Kit, Receipt, Side, Version, Way, metadata};
+use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
+use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, Way, metadata};
 use crate::client::{Checks, UploadProof};
 use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
@@ -37,11 +37,11 @@ pub(super) struct Large {
     owner: usize,
     entry: Entry,
     pub(super) size_bytes: u64,
-    pub(super) part_bytes: u64,
+    pub(super) cut: Cut,
     /// Which file is read, by device and number, if it is one: its name may come to mean another.
     source_identity: Option<(u64, u64)>,
-    /// The source's ETag can be compared only with the MD5 of each part.
-    pub(super) part_md5: bool,
+    /// The hashes of each part with which alone what the source says can be compared.
+    pub(super) wanted: Wanted,
     /// Whether the parts are read here, or copied by the target's service.
     pub(super) way: Way,
     pub(super) target: Destination,
@@ -56,8 +56,8 @@ pub(super) enum Destination {
     File { temporary: PathBuf },
     /// Into a multipart upload.
     Upload { key: Key, upload_id: UploadId },
-    /// The whole object in one request, streamed: it is below the multipart threshold and larger than a buffer.
-    /// `existing` is the ETag of what it replaces.
+    /// The whole object in one request, streamed: it is below the multipart threshold and larger than a buffer, or it is to be
+    /// in one piece because its source is. `existing` is the ETag of what it replaces.
     Put { key: Key, metadata: Box<ObjectMetadata>, checks: Checks, existing: Option<ETag> },
 }
 
@@ -68,6 +68,8 @@ pub struct PartDone {
     pub(super) size_bytes: u64,
     pub(super) crc64: u64,
     pub(super) md5: Option<[u8; 16]>,
+    /// The checksum with which the source's is compared, if that is another than CRC64NVME.
+    pub(super) sum: Option<Checksum>,
     /// What the target made of it, where the target is a bucket.
     pub(super) acknowledged: Option<Acknowledged>,
 }
@@ -92,16 +94,31 @@ enum Unfinished {
 /// What is known of the source before its parts are read.
 pub(super) struct About {
     pub(super) expected: Expected,
+    /// The cut that is to be kept.
+    keeps: Option<Kept>,
+    pub(super) has_checksum: bool,
     pub(super) metadata: ObjectMetadata,
     modified_ns: i64,
+}
+
+/// How the source was uploaded, where that is to be kept.
+enum Kept {
+    Whole,
+    Parts(Cut),
 }
 
 /// How long an abort of an upload may take when the run is ending anyway.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Moves one object in parts.
-pub(super) async fn transfer(kit: &Rc<Kit>, action: &Action, mut source: Opened, way: Way) -> Result<Receipt, Error> {
-    let mut about = kit.stop.or_abandon(examine(kit, &action.entry, &mut source)).await?;
+/// Moves one object in parts. `sure` believes nothing of its parts that the service does not say.
+pub(super) async fn transfer(
+    kit: &Rc<Kit>,
+    action: &Action,
+    mut source: Opened,
+    way: Way,
+    sure: bool,
+) -> Result<Receipt, Error> {
+    let mut about = kit.stop.or_abandon(examine(kit, &action.entry, &mut source, sure)).await?;
     let (attached, unfinished) = kit.stop.or_abandon(begin(kit, action, source, &mut about, way)).await?;
     let checked = async { check(kit, &attached, &about, carry(kit, &attached).await?).await };
     match checked.await {
@@ -122,31 +139,44 @@ pub(super) async fn transfer(kit: &Rc<Kit>, action: &Action, mut source: Opened,
 }
 
 /// Asks the source what its content should hash to, and how it was cut.
-pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened) -> Result<About, Error> {
+pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure: bool) -> Result<About, Error> {
     match (&mut source.content, &kit.source) {
         (Content::File { .. }, _) => Ok(About {
             expected: Expected::nothing(Unproven::Local),
+            keeps: None,
+            has_checksum: true,
             metadata: metadata::of_file(kit, &entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
         (Content::Object { key, etag }, Side::Bucket(side)) => {
             let mut head = side.client.head(key).await.map_err(Error::source)?;
-            let mut part_bytes = metadata::part_bytes(&head.metadata);
-            if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
-                part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
-            }
             if head.size_bytes != source.size_bytes {
                 return Err(Error::Changed(format!(
                     "it had {} bytes and now has {}",
                     source.size_bytes, head.size_bytes
                 )));
             }
-            let expected = Expected::of(&head, part_bytes, kit.etags(side));
+            let keep = kit.integrity.keep_parts;
+            let parts = match sure || keep || head.needs_parts() && kit.integrity.etags {
+                true => parts_of(side, key, &head, sure || keep).await.map_err(Error::source)?,
+                false => stored_parts_of(&head),
+            };
+            let expected = Expected::of(&head, parts.cut(), kit.etags(side), kit.integrity.of_parts);
+            let has_checksum = head.checksum.is_some();
+            let keeps = match (keep, parts) {
+                (false, _) => None,
+                (true, PartsOf::Whole) => Some(Kept::Whole),
+                (true, PartsOf::Cut(cut)) => Some(Kept::Parts(cut)),
+                (true, PartsOf::Untold) => {
+                    return Err(Error::Parts("the service does not tell their sizes".to_owned()));
+                }
+                (true, PartsOf::Contradictory(how)) => return Err(Error::Parts(how)),
+            };
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
             let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
             *etag = head.etag;
-            Ok(About { expected, metadata, modified_ns })
+            Ok(About { expected, keeps, has_checksum, metadata, modified_ns })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
@@ -162,36 +192,47 @@ async fn begin(
 ) -> Result<(Attached, Unfinished), Error> {
     let (entry, mark) = (&action.entry, kit.upload_mark(way));
     let size_bytes = source.size_bytes;
-    let part_bytes = cut(kit, size_bytes, about.expected).ok_or(Error::TooLarge(size_bytes))?;
-    let hashed = match way {
-        Way::Streamed => about.expected,
-        Way::Copied => Expected { etag: ExpectedETag::Nothing(Unproven::NoChecksum), ..about.expected },
+    let cut = cut(kit, size_bytes, about).ok_or(Error::TooLarge(size_bytes))?;
+    let in_one_piece = match (&about.keeps, &kit.target) {
+        (_, Side::Local(_)) => false,
+        _ if way == Way::Copied => false,
+        (Some(Kept::Whole), _) => size_bytes <= part::PART_BYTES_MAX,
+        (Some(Kept::Parts(_)), _) => false,
+        (None, _) => size_bytes < kit.sizes.multipart_threshold_bytes,
     };
-    let found = resume::find(kit, entry, &source, part_bytes, hashed, &mark).await?;
-    let (target, file, unfinished, part_bytes, known, ledger) = match (found, &kit.target) {
+    // Of parts that the service copies, nothing is hashed here.
+    let hashed = match way {
+        Way::Streamed => about.expected.clone(),
+        Way::Copied => Expected::nothing(Unproven::NoChecksum),
+    };
+    let found = resume::find(kit, entry, &source, &cut, in_one_piece, &hashed, &mark).await?;
+    let (target, file, unfinished, cut, known, ledger) = match (found, &kit.target) {
         (Some(Found { ledger, part_bytes, parts, place }), target) => {
             let (target, file, unfinished) = take_up(kit, entry, target, place, size_bytes).await?;
-            (target, file, unfinished, part_bytes, parts, ledger)
+            (target, file, unfinished, Cut::Equal(part_bytes), parts, ledger)
         }
         (None, Side::Local(side)) => {
             let partial = side.root.create_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             kit.files.allocate(partial.file(), size_bytes).await.map_err(Error::writing(MAKE_ROOM))?;
             let place = SavedPlace::File { temporary: partial.temp_path().to_owned() };
-            let ledger = Ledger::begin(kit, &entry.key, &source, part_bytes, place).await;
+            let ledger = Ledger::begin(kit, &entry.key, &source, &cut, place).await;
             let (target, file) = of_partial(&partial);
-            (target, file, Unfinished::File(partial), part_bytes, BTreeMap::new(), ledger)
+            (target, file, Unfinished::File(partial), cut, BTreeMap::new(), ledger)
         }
         (None, Side::Bucket(side)) => {
             let key = side.key(&entry.key)?;
-            let (target, unfinished, ledger) = if size_bytes < kit.sizes.multipart_threshold_bytes {
-                let checks = checks_in_advance(kit, side, &source, about.expected).await?;
+            let (target, unfinished, ledger) = if in_one_piece {
+                let checks = checks_in_advance(kit, side, &source, &about.expected).await?;
                 let (metadata, existing) = (Box::new(about.metadata.clone()), action.existing_etag().cloned());
                 (Destination::Put { key, metadata, checks, existing }, Unfinished::Put, Ledger::default())
+            } else if !cut.is_uploadable(size_bytes) {
+                let how = "it has parts that S3 takes only as the last of an upload, or not at all";
+                return Err(Error::Parts(how.to_owned()));
             } else {
                 let token = format!("{:016x}{:016x}{mark}", fastrand::u64(..), fastrand::u64(..));
                 let place = SavedPlace::Upload { token: token.clone(), upload_id: None };
-                let ledger = Ledger::begin(kit, &entry.key, &source, part_bytes, place).await;
-                let upload_id = match create_upload(side, &key, &about.metadata, &token, part_bytes).await {
+                let ledger = Ledger::begin(kit, &entry.key, &source, &cut, place).await;
+                let upload_id = match create_upload(kit, side, &key, &about.metadata, &token, &cut).await {
                     Ok(upload_id) => upload_id,
                     Err(error) => {
                         ledger.refused(&error).await;
@@ -202,25 +243,26 @@ async fn begin(
                 let target = Destination::Upload { key: key.clone(), upload_id: upload_id.clone() };
                 (target, Unfinished::Upload { key, upload_id, token }, ledger)
             };
-            (target, None, unfinished, part_bytes, BTreeMap::new(), ledger)
+            (target, None, unfinished, cut, BTreeMap::new(), ledger)
         }
     };
-    let part_bytes = if matches!(target, Destination::Put { .. }) { size_bytes } else { part_bytes };
-    about.expected = about.expected.in_parts_of(part_bytes);
-    let hashed = hashed.in_parts_of(part_bytes);
+    let cut = if in_one_piece { Cut::Equal(size_bytes.max(1)) } else { cut };
+    about.expected =
+        std::mem::replace(&mut about.expected, Expected::nothing(Unproven::NoChecksum)).in_parts_of(&cut, size_bytes);
+    let hashed = hashed.in_parts_of(&cut, size_bytes);
     let large = Large {
         id: kit.board.new_id(),
         owner: kit.shard,
         entry: Entry { size_bytes, etag: source.etag().cloned(), modified_ns: source.modified_ns, ..entry.clone() },
         size_bytes,
-        part_bytes,
+        cut,
         source_identity: source.identity(),
         way,
-        part_md5: matches!(hashed.etag, ExpectedETag::Md5OfParts { .. }),
+        wanted: hashed.wanted_of_parts(),
         target,
         known,
     };
-    let in_order = matches!(hashed.etag, ExpectedETag::Md5(_)).then(|| Turnstile::new(&kit.lanes));
+    let in_order = Turnstile::new(&kit.lanes, hashed.wanted_in_order());
     Ok((Attached { large: Arc::new(large), source, file, in_order, ledger }, unfinished))
 }
 
@@ -251,53 +293,50 @@ fn of_partial(partial: &Partial) -> (Destination, Option<File>) {
     (Destination::File { temporary: partial.temp_path().to_owned() }, Some(partial.file().clone()))
 }
 
-/// The part size: the source's own where only that lets its ETag be compared, else what the target wants. Downloads may be
-/// cut at will and take a buffer's length, or more where 10,000 of those do not suffice, which keeps the account of an
-/// object's parts small.
-fn cut(kit: &Kit, size_bytes: u64, expected: Expected) -> Option<u64> {
-    let wished = match &kit.target {
-        Side::Local(_) => kit.sizes.buffer_bytes,
-        Side::Bucket(_) => kit.sizes.part_bytes,
+/// The cut: the source's own where that is to be kept, or where only in that it can be compared, else parts of the size that
+/// the target wants. Downloads may be cut at will and take a buffer's length, or more where 10,000 of those do not suffice,
+/// which keeps the account of an object's parts small.
+fn cut(kit: &Kit, size_bytes: u64, about: &About) -> Option<Cut> {
+    let (wished, takes): (_, fn(&Cut, u64) -> bool) = match &kit.target {
+        Side::Local(_) => (kit.sizes.buffer_bytes, |_, _| true),
+        Side::Bucket(_) => (kit.sizes.part_bytes, Cut::is_uploadable),
     };
-    let ours = part::upload_part_bytes(size_bytes, wished)?;
-    match (expected, &kit.target) {
-        (Expected { crc64: Some(_), .. }, _) => Some(ours),
-        (Expected { etag: ExpectedETag::Md5OfParts { part_bytes, .. }, .. }, Side::Local(_)) => Some(part_bytes),
-        (Expected { etag: ExpectedETag::Md5OfParts { part_bytes, .. }, .. }, Side::Bucket(_))
-            if part_bytes >= part::PART_BYTES_MIN =>
-        {
-            Some(part_bytes)
-        }
-        _ => Some(ours),
+    if let Some(Kept::Parts(theirs)) = &about.keeps {
+        return Some(theirs.clone());
+    }
+    match about.expected.needed_cut() {
+        Some(theirs) if takes(theirs, size_bytes) => Some(theirs.clone()),
+        _ => part::upload_part_bytes(size_bytes, wished).map(Cut::Equal),
     }
 }
 
 /// What can be said of a streamed object's content before it is sent, so that the service refuses a wrong one instead of
-/// replacing the old object with it. A file is read once for this and once more to be sent.
-async fn checks_in_advance(kit: &Kit, side: &BucketSide, source: &Opened, expected: Expected) -> Result<Checks, Error> {
+/// replacing the old object with it. A file is read once for this and once more to be sent; so is an object for whose copy the
+/// person wished a checksum that the source does not have.
+async fn checks_in_advance(
+    kit: &Kit,
+    side: &BucketSide,
+    source: &Opened,
+    expected: &Expected,
+) -> Result<Checks, Error> {
     // Until it is known which of the two the service heeds, it is given both.
     let known = side.client.abilities().upload_proof();
-    let (use_crc, use_md5) = (known != UploadProof::Md5, known != UploadProof::Checksum);
-    match (expected.etag, &source.content) {
-        (_, Content::File { .. }) => {
-            let (mut crc, mut md5) = (0, use_md5.then(|| kit.lanes.lane()));
-            for range in part::stretches(0..source.size_bytes, kit.sizes.buffer_bytes) {
-                let buffer = kit.arena.lease((range.end - range.start) as usize).await;
-                let read = source.read(kit, range, buffer, false).await?;
-                crc = combine(crc, read.crc.0, read.buffer.len() as u64);
-                if let Some(lane) = &mut md5 {
-                    lane.push(read.freeze().content);
-                    lane.drained().await;
-                }
-            }
-            let content_md5 = finished(md5).await.map(Md5Digest);
-            Ok(Checks { crc64nvme: use_crc.then_some(Crc64Nvme(crc)), content_md5 })
-        }
-        (etag, Content::Object { .. }) => match (expected.crc64.filter(|_| use_crc), etag) {
-            (None, ExpectedETag::Md5(md5)) => Ok(Checks { crc64nvme: None, content_md5: Some(Md5Digest(md5)) }),
-            (crc64nvme, _) => Ok(Checks { crc64nvme, content_md5: None }),
-        },
+    let algorithm = kit.integrity.algorithm();
+    let use_sum = known != UploadProof::Md5;
+    let use_md5 = known != UploadProof::Checksum && kit.integrity.content_md5;
+    let given = expected.of_bytes().filter(|checksum| use_sum && checksum.algorithm() == algorithm);
+    let is_file = matches!(source.content, Content::File { .. });
+    if is_file || use_sum && given.is_none() && kit.integrity.upload_with.is_some() {
+        let sum = Some(algorithm).filter(|algorithm| use_sum && *algorithm != Algorithm::Crc64Nvme);
+        let ahead = read_ahead(kit, source, 0..source.size_bytes, Wanted { md5: use_md5, sum }).await?;
+        let checksum = ahead.sum.or((use_sum && sum.is_none()).then_some(Crc64Nvme(ahead.crc64).into()));
+        return Ok(Checks { checksum, content_md5: ahead.md5.map(Md5Digest) });
     }
+    let content_md5 = match (given, &expected.etag) {
+        (None, ExpectedETag::Md5(md5)) if kit.integrity.content_md5 => Some(Md5Digest(*md5)),
+        _ => None,
+    };
+    Ok(Checks { checksum: given, content_md5 })
 }
 
 /// Carries all parts, here and on shards that have time, and returns them in order.
@@ -308,7 +347,8 @@ async fn carry(kit: &Rc<Kit>, attached: &Attached) -> Result<Vec<PartDone>, Erro
     let mut done: Vec<PartDone> = Vec::with_capacity(total);
     let mut here = FuturesUnordered::new();
     // Parts that must pass the turnstile and need several buffers each would wait for each other's.
-    let one_by_one = attached.in_order.is_some() && attached.large.part_bytes > kit.sizes.buffer_bytes;
+    let one_by_one = attached.in_order.is_some()
+        && attached.large.cut.largest_bytes(attached.large.size_bytes) > kit.sizes.buffer_bytes;
     let here_max = if one_by_one { 1 } else { kit.board.slots_max() };
     while done.len() < total {
         while !kit.stop.asked() && here.len() < here_max {
@@ -388,22 +428,23 @@ async fn check(
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
     if attached.large.way == Way::Copied {
-        if let (Some(original), Some(copy)) = (about.expected.crc64, crc_of_copies(&parts)) {
-            verify::same_crc(original, copy)?;
+        let original = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
+        if let (Some(original), Some(copy)) = (original, crc_of_copies(&parts)) {
+            verify::same_checksum(StoredChecksum::of_bytes(original), StoredChecksum::of_bytes(copy.into()))?;
         }
         return Ok((parts, NOT_COMPARED));
     }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
     assert_eq!(carried, attached.large.size_bytes, "parts cover the object once");
-    let whole_md5 = match &attached.in_order {
-        Some(turnstile) => Some(turnstile.finish().await),
-        None => None,
+    let whole = match &attached.in_order {
+        Some(turnstile) => turnstile.finish().await,
+        None => Taken::default(),
     };
     let etags = match &kit.source {
         Side::Local(_) => ETags::Ignored,
         Side::Bucket(side) => kit.etags(side),
     };
-    let proof = about.expected.check_parts(&parts, whole_md5, etags)?;
+    let proof = about.expected.check_parts(&parts, whole, etags)?;
     Ok((parts, proof))
 }
 
@@ -426,20 +467,21 @@ async fn finish(
         Way::Streamed => Some(combined_crc(parts)),
         Way::Copied => crc_of_copies(parts),
     };
-    let (proof, etag) = match (unfinished, &kit.target) {
+    let (proof, etag, kept) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
-            (NOT_COMPARED, None)
+            (NOT_COMPARED, None, true)
         }
         (Unfinished::Upload { key, upload_id, token }, Side::Bucket(side)) => {
             let whole = Whole { key: &key, upload_id: &upload_id, token: &token, crc, parts };
-            let completed = complete(side, kit.etags(side), whole, kit.condition(action.existing_etag()));
+            let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
             let judged = async {
-                let (answer, proof) = completed.await?;
-                Ok(match attached.large.way {
-                    Way::Streamed => (proof, answer.etag),
-                    Way::Copied => (about.expected.check_copy(&answer, kit.etags(side))?, answer.etag),
-                })
+                let (answer, acknowledged) = completed.await?;
+                let proof = match attached.large.way {
+                    Way::Streamed => acknowledged.proof,
+                    Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,
+                };
+                Ok((proof, acknowledged.etag, acknowledged.checksum.is_some()))
             };
             match kit.stop.or_abandon(judged).await {
                 Ok(judged) => judged,
@@ -451,11 +493,14 @@ async fn finish(
         }
         _ => {
             let only = parts.first().and_then(|part| part.acknowledged.clone());
-            only.map(|it| (it.proof, it.etag)).expect("a streamed object is one acknowledged part")
+            only.map(|it| (it.proof, it.etag, it.checksum.is_some()))
+                .expect("a streamed object is one acknowledged part")
         }
     };
     let version = Version { modified_ns: attached.large.entry.modified_ns, etag: attached.large.entry.etag.clone() };
-    Ok(Receipt { size_bytes, proof, crc64nvme: crc.map(|crc| crc.0), etag: etag.map(|etag| etag.to_string()), version })
+    let (crc64nvme, etag) = (crc.map(|crc| crc.0), etag.map(|etag| etag.to_string()));
+    let lacks = Lacks::of(kit, about.has_checksum, kept);
+    Ok(Receipt { size_bytes, proof, crc64nvme, etag, version, lacks })
 }
 
 /// An object that was not finished is kept for the next run, if that can continue it. Else nothing half-made is left behind: the
@@ -486,7 +531,7 @@ impl Opened {
         }
     }
 
-    fn etag(&self) -> Option<&ETag> {
+    pub(super) fn etag(&self) -> Option<&ETag> {
         match &self.content {
             Content::File { .. } => None,
             Content::Object { etag, .. } => etag.as_ref(),

@@ -11,6 +11,7 @@ use ropeway_s3proto::date::rfc3339_of_unix_ns;
 use ropeway_s3proto::name::Key;
 use ropeway_s3proto::op::ObjectMetadata;
 
+use super::part::Cut;
 use super::side::BucketSide;
 use super::{Error, Kit, Side};
 use crate::client::ObjectHead;
@@ -103,10 +104,12 @@ pub(super) fn set_modified(metadata: &mut ObjectMetadata, modified_ns: i64) {
     }
 }
 
-/// Marks a multipart upload as ours.
-pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, part_bytes: u64) {
+/// Marks a multipart upload as ours. Its part size is stored if it has one.
+pub(super) fn set_upload(metadata: &mut ObjectMetadata, token: &str, cut: &Cut) {
     set(metadata, TOKEN, token.to_owned());
-    set(metadata, PART_BYTES, part_bytes.to_string());
+    if let Cut::Equal(part_bytes) = cut {
+        set(metadata, PART_BYTES, part_bytes.to_string());
+    }
 }
 
 /// Removes what belonged to the upload that made the source object.

@@ -6,9 +6,10 @@
 //! appears at the target. Either way the bytes are hashed where they lie between the two sides, and never read again.
 //!
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
-//! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object; `part` is the
-//! arithmetic; `attributes` and `metadata` know what travels beside the content. `copy` has the target's service copy by
-//! itself. `delete` takes objects away, `compare` only looks at them.
+//! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object, `sums` takes
+//! checksums and `parts_of` asks in what cut; `part` is the arithmetic; `attributes` and `metadata` know what travels beside the
+//! content. `copy` has the target's service copy by itself. `delete` takes objects away, `undo` those that came out wrong, `compare`
+//! only looks at them.
 
 mod attributes;
 pub mod board;
@@ -21,12 +22,15 @@ mod large;
 mod metadata;
 mod multipart;
 pub mod part;
+mod parts_of;
 mod rate;
 mod resume;
 mod side;
 mod small;
 mod stop;
+mod sums;
 mod turnstile;
+mod undo;
 mod verify;
 
 use std::cell::{Cell, RefCell};
@@ -37,11 +41,15 @@ use std::time::Duration;
 use ropeway_io::buf::Arena;
 use ropeway_io::file::Files;
 use ropeway_io::hash::Md5Lanes;
-use ropeway_s3proto::name::{ETag, Key, UploadId};
+use ropeway_s3proto::checksum::Algorithm;
+use ropeway_s3proto::error::Class;
+use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
 use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
-use crate::entry::{Action, Entry, Reason};
+use crate::entry::{Action, ContentBy, Entry, Existing, Reason, SideName};
 use crate::journal::Journal;
+
+use compare::Likeness;
 
 pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
@@ -54,7 +62,7 @@ pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
 use verify::ETags;
-pub use verify::{Proof, Unproven};
+pub use verify::{Integrity, Proof, Unproven};
 
 /// What one shard's transfers work with.
 pub struct Kit {
@@ -66,8 +74,8 @@ pub struct Kit {
     pub arena: Arena,
     /// MD5s of this core, taken together.
     pub lanes: Md5Lanes,
-    /// Whether ETags are compared with MD5s.
-    pub verify_etags: bool,
+    /// What is compared, and what uploads are given.
+    pub integrity: Integrity,
     /// What objects are given beside their content, if the person wants anything of them.
     pub attributes: Option<Arc<Attributes>>,
     /// Where data is read.
@@ -131,6 +139,26 @@ pub struct Receipt {
     pub etag: Option<String>,
     /// Which version of the source was read.
     pub version: Version,
+    /// What the person asked for and one of the sides does not have.
+    pub lacks: Lacks,
+}
+
+/// Checksums that the person asked for, and that are not there although the object was copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// The source has no checksum to compare with.
+    pub at_source: bool,
+    /// The target was given this one and does not keep it.
+    pub at_target: Option<Algorithm>,
+}
+
+impl Lacks {
+    fn of(kit: &Kit, source_has_checksum: bool, target_keeps_checksum: bool) -> Lacks {
+        Lacks {
+            at_source: kit.integrity.source_checksum_expected && !source_has_checksum,
+            at_target: kit.integrity.upload_with.filter(|_| !target_keeps_checksum),
+        }
+    }
 }
 
 /// By what a version of a source is known again, beside its size.
@@ -145,14 +173,26 @@ pub struct Version {
 impl Receipt {
     fn empty() -> Receipt {
         let proof = Proof::None(Unproven::Local);
-        Receipt { size_bytes: 0, proof, crc64nvme: None, etag: None, version: Version::default() }
+        Receipt {
+            size_bytes: 0,
+            proof,
+            crc64nvme: None,
+            etag: None,
+            version: Version::default(),
+            lacks: Lacks::default(),
+        }
     }
 }
 
 impl Kit {
     /// How the ETags of a side are compared.
     fn etags<'a>(&self, side: &'a BucketSide) -> ETags<'a> {
-        if self.verify_etags { ETags::Compared(side.client.abilities()) } else { ETags::Ignored }
+        let abilities = side.client.abilities();
+        match self.integrity {
+            Integrity { etags: false, .. } => ETags::Ignored,
+            Integrity { of_parts: true, .. } => ETags::Compared(abilities),
+            Integrity { of_parts: false, .. } => ETags::OfContents(abilities),
+        }
     }
 
     /// When an object may be written in whose place the target listed this one.
@@ -193,20 +233,64 @@ impl Kit {
 /// each time is reported as such.
 const STARTS_MAX: u32 = 3;
 
+/// Whether there is nothing to do after all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// There is nothing.
+    Yes,
+    /// It is to be done.
+    No,
+    /// It cannot be told, for this reason, and so is to be done.
+    Undecided(String),
+}
+
 /// Whether there is nothing to do after all, which the listings alone could not tell: the time stored with the object is the
-/// file's, or the directory that a `dir/` object stands for exists. Changes nothing.
-pub async fn is_settled(kit: &Kit, action: &Action) -> Result<bool, Error> {
+/// file's, the contents are the same, or the directory that a `dir/` object stands for exists. Changes nothing.
+pub async fn settled(kit: &Kit, action: &Action) -> Result<Settled, Error> {
     let entry = &action.entry;
-    if let Reason::UnlessStoredTimeIs(file_ns) = action.reason {
-        return Ok(kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns));
+    let nothing_to_do = |yes| if yes { Settled::Yes } else { Settled::No };
+    match action.reason {
+        Reason::UnlessStoredTimeIs(file_ns) => {
+            return Ok(nothing_to_do(kit.stop.or_abandon(stored_time(kit, entry)).await? == Some(file_ns)));
+        }
+        Reason::UnlessSame(by) => {
+            let Some(existing) = &action.existing else { return Ok(Settled::No) };
+            return same_content(kit, entry, existing, by).await;
+        }
+        Reason::Absent
+        | Reason::Size
+        | Reason::Newer
+        | Reason::Content
+        | Reason::ETag
+        | Reason::Checksum
+        | Reason::Tags
+        | Reason::Unconditional => {}
     }
     match (&kit.target, entry.key.strip_suffix('/')) {
-        (Side::Local(target), Some(directory)) if entry.size_bytes == 0 => target.has_directory(directory),
-        _ => Ok(false),
+        (Side::Local(target), Some(directory)) if entry.size_bytes == 0 => {
+            target.has_directory(directory).map(nothing_to_do)
+        }
+        _ => Ok(Settled::No),
     }
 }
 
-/// Carries out one action.
+/// Compares the contents. What is not there any more, or is being changed, is to be copied: then it shows.
+async fn same_content(kit: &Kit, entry: &Entry, existing: &Existing, by: ContentBy) -> Result<Settled, Error> {
+    let by = match by {
+        ContentBy::ETag => compare::By::ETag,
+        ContentBy::Checksum(algorithm) => compare::By::Checksum(algorithm),
+    };
+    match kit.stop.or_abandon(compare::compare_by(kit, entry, existing, by)).await {
+        Ok(Likeness::Equal) => Ok(Settled::Yes),
+        Ok(Likeness::Different(_)) => Ok(Settled::No),
+        Ok(Likeness::Unknown(reason)) => Ok(Settled::Undecided(reason)),
+        Err(Error::Changed(_) | Error::NotRegular | Error::Local { side: SideName::Target, .. }) => Ok(Settled::No),
+        Err(Error::Client(SideName::Target, error)) if error.class() == Class::Absent => Ok(Settled::No),
+        Err(error) => Err(error),
+    }
+}
+
+/// Carries out one action. An object that was made of other bytes than those that were sent does not stay, if the run made it.
 pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> {
     let entry = &action.entry;
     if let (Side::Local(target), Some(directory)) = (&kit.target, entry.key.strip_suffix('/')) {
@@ -216,20 +300,40 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
         kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
     }
     let (mut starts, mut reached_in_vain) = (1, 0);
-    loop {
-        match start(kit, action, starts > 1).await {
-            Err(error) if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() => {
-                reached_in_vain += 1;
-                tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
-                kit.stop.unless_asked(tokio::time::sleep(kit.restarts.pause)).await?;
+    let mut spoilt = None;
+    let error = loop {
+        let error = match start(kit, action, starts > 1).await {
+            Ok(receipt) => return Ok(receipt),
+            Err(error) => error,
+        };
+        if error.is_unreachable() && reached_in_vain < kit.restarts.max && !kit.stop.asked() {
+            reached_in_vain += 1;
+            tracing::debug!(key = %entry.key, %error, reached_in_vain, "starting the object over in a while");
+            if let Err(stopped) = kit.stop.unless_asked(tokio::time::sleep(kit.restarts.pause)).await {
+                break stopped;
             }
-            Err(error) if error.restart_may_help() && starts < STARTS_MAX && !kit.stop.asked() => {
+            continue;
+        }
+        let over = !error.restart_may_help() || starts == STARTS_MAX || kit.stop.asked();
+        match error {
+            Error::Spoilt { how, etag, .. } if over => return Err(undo::take_back(kit, action, how, etag).await),
+            error if over => break error.after_restarts(),
+            error => {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
+                if let Error::Spoilt { how, etag, .. } = error {
+                    spoilt = Some((how, etag));
+                }
             }
-            result => return result.map_err(Error::after_restarts),
         }
-    }
+    };
+    Err(match spoilt {
+        None => error,
+        Some((how, etag)) => {
+            let how = format!("{how}; sending it again failed: {error}");
+            undo::take_back(kit, action, how, etag).await
+        }
+    })
 }
 
 /// Looks at the source as it is now and chooses the way.
@@ -237,15 +341,17 @@ async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, E
     let entry = &action.entry;
     if copy::wanted(kit) {
         let mut source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
-        let copied = if source.size_bytes < kit.sizes.multipart_threshold_bytes {
+        let in_one_piece = source.size_bytes < kit.sizes.multipart_threshold_bytes
+            || kit.integrity.keep_parts && source.size_bytes <= part::PART_BYTES_MAX;
+        let copied = if in_one_piece && !keeps_parts(kit, &source) {
             kit.stop
                 .or_abandon(async {
-                    let about = large::examine(kit, entry, &mut source).await?;
+                    let about = large::examine(kit, entry, &mut source, fresh).await?;
                     copy::whole(kit, action, &source, &about).await
                 })
                 .await
         } else {
-            large::transfer(kit, action, source, Way::Copied).await
+            large::transfer(kit, action, source, Way::Copied, fresh).await
         };
         match copied {
             Err(error) if copy::refused(kit, &error) => {}
@@ -254,11 +360,18 @@ async fn start(kit: &Rc<Kit>, action: &Action, fresh: bool) -> Result<Receipt, E
     }
     let source = kit.stop.or_abandon(kit.source.open(entry, fresh)).await?;
     let size_bytes = source.size_bytes;
-    if size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes {
-        kit.stop.or_abandon(small::transfer(kit, action, source)).await
+    let one_buffer = size_bytes < kit.sizes.multipart_threshold_bytes && size_bytes <= kit.sizes.buffer_bytes;
+    if one_buffer && !keeps_parts(kit, &source) {
+        kit.stop.or_abandon(small::transfer(kit, action, source, fresh)).await
     } else {
-        large::transfer(kit, action, source, Way::Streamed).await
+        large::transfer(kit, action, source, Way::Streamed, fresh).await
     }
+}
+
+/// Whether an object is sent in the parts that it has, however small it is.
+fn keeps_parts(kit: &Kit, source: &side::Opened) -> bool {
+    let in_parts = || matches!(source.etag().map(ETag::class), Some(ETagClass::Multipart { .. }));
+    kit.integrity.keep_parts && matches!(kit.target, Side::Bucket(_)) && in_parts()
 }
 
 /// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.

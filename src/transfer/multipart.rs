@@ -1,30 +1,33 @@
 //! A multipart upload's beginning and end: what is asked for when it is opened, and how its completion is proven, even when
 //! the answer is lost.
 
-use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::checksum::{Algorithm, ChecksumType, Crc64Nvme, StoredChecksum};
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
 use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use super::large::PartDone;
-use super::side::{BucketSide, NOT_COMPARED, refuses_checksum};
-use super::verify::{self, Compared, ETags, Proof, Unproven};
-use super::{Error, metadata};
-use crate::client::{self, CompletedPart, Failure, UploadProof, Uploaded};
+use super::part::Cut;
+use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
+use super::verify::{self, Compared, Proof, Unproven};
+use super::{Error, Kit, metadata, sums};
+use crate::client::{self, CompletedPart, Failure, ObjectHead, UploadProof, Uploaded};
 
 pub(super) async fn create_upload(
+    kit: &Kit,
     side: &BucketSide,
     key: &Key,
     metadata: &ObjectMetadata,
     token: &str,
-    part_bytes: u64,
+    cut: &Cut,
 ) -> Result<UploadId, Error> {
     let mut metadata = metadata.clone();
-    metadata::set_upload(&mut metadata, token, part_bytes);
+    metadata::set_upload(&mut metadata, token, cut);
     let abilities = side.client.abilities();
     let known = abilities.upload_proof();
-    match side.client.create_upload(key, &metadata, known != UploadProof::Md5).await {
+    let checksum = (kit.integrity.algorithm(), kit.integrity.covers());
+    match side.client.create_upload(key, &metadata, Some(checksum).filter(|_| known != UploadProof::Md5)).await {
         Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {
-            let without = side.client.create_upload(key, &metadata, false).await;
+            let without = side.client.create_upload(key, &metadata, None).await;
             // It was the checksum that was refused only if the same without it is taken.
             if without.is_ok() {
                 abilities.learn_checksum_echo(false);
@@ -48,47 +51,74 @@ pub(super) struct Whole<'a> {
 
 /// Completes an upload, and compares the object that it made with its parts.
 pub(super) async fn complete(
+    kit: &Kit,
     side: &BucketSide,
-    etags: ETags<'_>,
     whole: Whole<'_>,
     condition: Condition<'_>,
-) -> Result<(Uploaded, Proof), Error> {
+) -> Result<(Uploaded, Acknowledged), Error> {
     let Whole { key, upload_id, token, crc, parts } = whole;
+    let (etags, algorithm) = (kit.etags(side), kit.integrity.algorithm());
     let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
-    let whole = crc.filter(|_| side.client.abilities().upload_proof() == UploadProof::Checksum);
-    let list: Result<Vec<CompletedPart>, Error> = parts.iter().map(|part| part.completed(whole.is_some())).collect();
+    let with_checksums = side.client.abilities().upload_proof() == UploadProof::Checksum;
+    let whole = match kit.integrity.covers() {
+        ChecksumType::FullObject if with_checksums => made_of(algorithm, false, parts, crc).map(|whole| whole.checksum),
+        ChecksumType::FullObject | ChecksumType::Composite => None,
+    };
+    let list: Result<Vec<CompletedPart>, Error> =
+        parts.iter().map(|part| part.completed(algorithm, with_checksums, crc.is_some())).collect();
     let list = list?;
     let answer = match side.client.complete_upload(key, upload_id, &list, whole, size_bytes, condition).await {
         Ok(completed) => completed,
         Err(error) => reconcile(side, key, token, size_bytes, error).await?,
     };
     // Ceph's answer has an empty ETag; the object itself has one.
-    let answer = match (&answer.etag, answer.crc64nvme) {
-        (None, None) => {
-            let head = side.client.head(key).await.map_err(Error::target)?;
-            Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, crc64nvme: head.checksum_crc64nvme }
-        }
+    let answer = match (&answer.etag, answer.checksum) {
+        (None, None) => uploaded(side.client.head(key).await.map_err(Error::target)?),
         _ => answer,
     };
-    let Uploaded { etag, etag_is_md5, crc64nvme } = &answer;
-    if let (Some(ours), Some(theirs)) = (crc, *crc64nvme) {
-        verify::same_crc(ours, theirs)?;
-    }
+    let Uploaded { etag, etag_is_md5, checksum: theirs } = answer.clone();
+    let theirs = theirs.filter(|theirs| theirs.parts.is_none() || kit.integrity.of_parts);
+    let ours = theirs.and_then(|theirs| made_of(theirs.checksum.algorithm(), theirs.parts.is_some(), parts, crc));
+    let agrees = match (ours, theirs) {
+        (Some(ours), Some(theirs)) if kit.integrity.uploaded_checksums => {
+            verify::same_checksum(ours, theirs).map_err(|error| error.of_what_was_made(etag.as_ref()))?
+        }
+        _ => false,
+    };
     // The object is the list of parts that was sent. Its ETag proves them only if theirs were compared with our bytes.
     let of_parts = parts.iter().map(PartDone::proof).reduce(Proof::weaker).unwrap_or(NOT_COMPARED);
     let by_etags = matches!(of_parts, Proof::ETag | Proof::ChecksumAndETag);
     let compared = match (multipart_digest(&list), etag.as_ref().map(ETag::class)) {
-        (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && *etag_is_md5 => {
-            etags.same_parts(ours, digest, crc64nvme.is_some())?
+        (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && etag_is_md5 => {
+            etags.same_parts(ours, digest, agrees).map_err(|error| error.of_what_was_made(etag.as_ref()))?
         }
         _ => Compared::Not(Unproven::NoChecksum),
     };
-    let proof = match (crc64nvme, compared) {
-        (Some(_), compared) => Proof::by_checksum(compared),
-        (None, Compared::Equal) => Proof::ETag,
-        (None, Compared::Not(_)) => of_parts,
+    let proof = match (agrees, compared) {
+        (true, compared) => Proof::by_checksum(compared),
+        (false, Compared::Equal) => Proof::ETag,
+        (false, Compared::Not(_)) => of_parts,
     };
-    Ok((answer, proof))
+    let checksum = ours.map(|ours| ours.checksum).filter(|ours| ours.algorithm() == algorithm);
+    Ok((answer, Acknowledged { etag, proof, checksum }))
+}
+
+/// What a service must keep of an object of these parts, whose CRC64NVME is `crc`. None if that does not follow from what is
+/// known of them.
+fn made_of(
+    algorithm: Algorithm,
+    is_composite: bool,
+    parts: &[PartDone],
+    crc: Option<Crc64Nvme>,
+) -> Option<StoredChecksum> {
+    match (algorithm, is_composite) {
+        (Algorithm::Crc64Nvme, false) => crc.map(|crc| StoredChecksum::of_bytes(crc.into())),
+        _ => sums::of_parts(algorithm, is_composite, parts, |part| part.acknowledged.as_ref()?.checksum),
+    }
+}
+
+fn uploaded(head: ObjectHead) -> Uploaded {
+    Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, checksum: head.checksum }
 }
 
 /// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
@@ -119,8 +149,7 @@ async fn reconcile(
     match side.client.head(key).await {
         Ok(head) if metadata::token(&head.metadata) == Some(token) && head.size_bytes == size_bytes => {
             tracing::debug!(key = key.as_str(), "the answer to the completion was lost; the object is there");
-            let (etag, etag_is_md5) = (head.etag, head.etag_is_md5);
-            Ok(Uploaded { etag, etag_is_md5, crc64nvme: head.checksum_crc64nvme })
+            Ok(uploaded(head))
         }
         _ => Err(Error::target(error)),
     }
@@ -140,17 +169,22 @@ fn multipart_digest(parts: &[CompletedPart]) -> Option<[u8; 16]> {
 
 impl PartDone {
     /// The part as the completion names it.
-    fn completed(&self, with_checksum: bool) -> Result<CompletedPart, Error> {
+    fn completed(&self, algorithm: Algorithm, with_checksum: bool, has_crc: bool) -> Result<CompletedPart, Error> {
         let etag = self.acknowledged.as_ref().and_then(|it| it.etag.clone());
         let etag = etag.ok_or_else(|| Error::Mismatch(format!("the service gave part {} no ETag", self.number)))?;
         let number = PartNumber::new(self.number).expect("an upload is cut into 10,000 parts at most");
-        let checksum_crc64nvme = with_checksum.then_some(Crc64Nvme(self.crc64));
-        Ok(CompletedPart { number, etag, checksum_crc64nvme })
+        let checksum = match algorithm {
+            Algorithm::Crc64Nvme => has_crc.then_some(Crc64Nvme(self.crc64).into()),
+            Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Sha1 | Algorithm::Sha256 => {
+                self.acknowledged.as_ref().and_then(|it| it.checksum)
+            }
+        };
+        Ok(CompletedPart { number, etag, checksum: checksum.filter(|_| with_checksum) })
     }
 
     /// Whether the service has computed its sum.
     pub(super) fn has_service_crc(&self) -> bool {
-        matches!(self.proof(), Proof::Checksum | Proof::ChecksumAndETag)
+        self.acknowledged.as_ref().and_then(|it| it.checksum).is_some_and(|checksum| checksum.crc64nvme().is_some())
     }
 
     fn proof(&self) -> Proof {

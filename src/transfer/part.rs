@@ -1,6 +1,7 @@
 //! Part arithmetic, pure: how an object is cut so that 10,000 parts suffice and all but the last are equal.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// S3's limit on the parts of one upload (AWS, "Amazon S3 multipart upload limits").
 pub const PARTS_MAX: u64 = 10_000;
@@ -36,6 +37,85 @@ pub fn upload_part_bytes(size_bytes: u64, wished_bytes: u64) -> Option<u64> {
     let needed = size_bytes.div_ceil(PARTS_MAX);
     let grown = if needed <= wished_bytes { wished_bytes } else { needed.next_multiple_of(GROWTH_STEP_BYTES) };
     (grown <= PART_BYTES_MAX.max(wished_bytes) && size_bytes.div_ceil(grown) <= PARTS_MAX).then_some(grown)
+}
+
+/// How an object is cut into parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// Parts of this size, the last one as long as is left.
+    Equal(u64),
+    /// Parts that end at these bytes, in rising order; an object that somebody else has cut.
+    Ends(Arc<[u64]>),
+}
+
+impl Cut {
+    /// Parts of these sizes. None if there is none, if one of them is empty beside others, or if they are not the object.
+    pub fn of(sizes_bytes: &[u64], size_bytes: u64) -> Option<Cut> {
+        let (last, others) = sizes_bytes.split_last()?;
+        let mut end = 0u64;
+        let ends = sizes_bytes.iter().map(|size| {
+            end = end.checked_add(*size)?;
+            Some(end)
+        });
+        let ends: Vec<u64> = ends.collect::<Option<_>>()?;
+        if end != size_bytes || sizes_bytes.contains(&0) && sizes_bytes.len() > 1 {
+            return None;
+        }
+        let first = sizes_bytes[0];
+        let equal = others.iter().all(|size| *size == first) && *last <= first;
+        Some(if equal { Cut::Equal(first.max(1)) } else { Cut::Ends(ends.into()) })
+    }
+
+    /// Whether both make the same parts of an object.
+    pub fn is_same(&self, other: &Cut, size_bytes: u64) -> bool {
+        match (self, other) {
+            (Cut::Equal(one), Cut::Equal(other)) => (*one).min(size_bytes) == (*other).min(size_bytes),
+            (one, other) => one == other,
+        }
+    }
+
+    /// How many parts it makes of an object.
+    pub fn count(&self, size_bytes: u64) -> u64 {
+        match self {
+            Cut::Equal(part_bytes) => count(size_bytes, *part_bytes),
+            Cut::Ends(ends) => ends.len() as u64,
+        }
+    }
+
+    /// Part `index`, from 0.
+    pub fn nth(&self, size_bytes: u64, index: u64) -> Part {
+        match self {
+            Cut::Equal(part_bytes) => nth(size_bytes, *part_bytes, index),
+            Cut::Ends(ends) => {
+                let at = index as usize;
+                let start = if at == 0 { 0 } else { ends[at - 1] };
+                Part { number: at as u32 + 1, range: start..ends[at] }
+            }
+        }
+    }
+
+    /// All parts, in order.
+    pub fn parts(&self, size_bytes: u64) -> impl Iterator<Item = Part> {
+        (0..self.count(size_bytes)).map(move |index| self.nth(size_bytes, index))
+    }
+
+    /// The length of the longest part.
+    pub fn largest_bytes(&self, size_bytes: u64) -> u64 {
+        match self {
+            Cut::Equal(part_bytes) => (*part_bytes).min(size_bytes),
+            Cut::Ends(_) => self.parts(size_bytes).map(|part| part.size_bytes()).max().unwrap_or(0),
+        }
+    }
+
+    /// Whether S3 takes an upload so cut: no more than 10,000 parts, none above 5 GiB and none but the last below 5 MiB.
+    pub fn is_uploadable(&self, size_bytes: u64) -> bool {
+        let parts = self.count(size_bytes);
+        let fits = |part: Part| {
+            part.size_bytes() <= PART_BYTES_MAX
+                && (part.size_bytes() >= PART_BYTES_MIN || u64::from(part.number) == parts)
+        };
+        parts <= PARTS_MAX && self.parts(size_bytes).all(fits)
+    }
 }
 
 /// How many parts `cut` makes. An empty object has one, empty part.
@@ -97,6 +177,35 @@ mod tests {
                 end = part.end;
             }
             prop_assert_eq!(end, start + length);
+        }
+    }
+
+    #[test]
+    fn parts_of_another_make_a_cut_if_they_are_the_object() {
+        assert_eq!(Cut::of(&[5, 5, 2], 12), Some(Cut::Equal(5)));
+        assert_eq!(Cut::of(&[7], 7), Some(Cut::Equal(7)));
+        assert_eq!(Cut::of(&[0], 0), Some(Cut::Equal(1)));
+        for (sizes, size) in [(&[5u64, 5][..], 12), (&[], 0), (&[5, 0, 2], 7), (&[u64::MAX, 2], 1)] {
+            assert_eq!(Cut::of(sizes, size), None, "{sizes:?}");
+        }
+        let uneven = Cut::of(&[5, 6, 1], 12).unwrap();
+        let ranges: Vec<_> = uneven.parts(12).map(|part| (part.number, part.range)).collect();
+        assert_eq!(ranges, [(1, 0..5), (2, 5..11), (3, 11..12)]);
+        assert_eq!((uneven.count(12), uneven.largest_bytes(12)), (3, 6));
+        // A last part that is the longest is no equal cut.
+        assert!(matches!(Cut::of(&[5, 6], 11), Some(Cut::Ends(_))));
+    }
+
+    #[test]
+    fn an_upload_takes_small_parts_only_at_its_end() {
+        let small = PART_BYTES_MIN - 1;
+        for (sizes, uploadable) in [
+            (vec![PART_BYTES_MIN, small], true),
+            (vec![small, PART_BYTES_MIN], false),
+            (vec![PART_BYTES_MAX + 1], false),
+        ] {
+            let size = sizes.iter().sum();
+            assert_eq!(Cut::of(&sizes, size).unwrap().is_uploadable(size), uploadable, "{sizes:?}");
         }
     }
 

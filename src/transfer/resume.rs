@@ -10,18 +10,18 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ropeway_io::hash::combine;
 use ropeway_io::path::{Partial, key_to_relative};
-use ropeway_s3proto::checksum::Crc64Nvme;
+use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme, StoredChecksum};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
 use ropeway_s3proto::op::ListedPart;
 
+use super::carry::{Hashes, PartHashes};
 use super::large::{Attached, PartDone};
-use super::part::{self, Part};
+use super::part::{self, Cut, Part};
 use super::side::{Acknowledged, BucketSide, Content, Opened, acknowledge};
 use super::turnstile::Turnstile;
-use super::verify::{ETags, Expected, ExpectedETag, Proof, Unproven, finished};
+use super::verify::{ETags, Expected, Proof, Unproven, Wanted};
 use super::{Error, Kit, Side};
 use crate::client::{self, Failure, Uploaded};
 use crate::entry::{Entry, SideName};
@@ -43,7 +43,7 @@ pub(super) enum Known {
     /// The service has it, as the journal says; nothing is left to do.
     Proven(PartDone),
     /// The service has a part of this number; whether it is the right one, the source's bytes tell.
-    Claimed { etag: ETag, crc64nvme: Option<Crc64Nvme> },
+    Claimed { etag: ETag, checksum: Option<Checksum> },
     /// The temporary file has it if its bytes have this CRC.
     Written { crc64: u64 },
 }
@@ -71,20 +71,23 @@ pub(super) struct Ledger {
     has_parts: Cell<bool>,
 }
 
-/// Looks for what an earlier run left of this object. `part_bytes` is the cut that is wanted now; a file may have another, unless
-/// an ETag of parts is all that the source says of its content. An upload was opened with the attributes that its object will
-/// have, so it is of use only if it bears the same `mark`.
+/// Looks for what an earlier run left of this object. `cut` is the one that is wanted now; a file may have another, unless what
+/// the source says of its content covers such parts alone. An upload was opened with the attributes that its object will have,
+/// so it is of use only if it bears the same `mark`. An object that goes in one piece is never continued.
 pub(super) async fn find(
     kit: &Kit,
     entry: &Entry,
     source: &Opened,
-    part_bytes: u64,
-    expected: Expected,
+    cut: &Cut,
+    in_one_piece: bool,
+    expected: &Expected,
     mark: &str,
 ) -> Result<Option<Found>, Error> {
     let Some(saved) = kit.journal.recall(&entry.key).await else { return Ok(None) };
-    let wants_md5 = matches!(expected.in_parts_of(part_bytes).etag, ExpectedETag::Md5OfParts { .. });
-    let fits = saved.part_bytes == part_bytes || saved.part_bytes > 0 && !(wants_md5 && expected.crc64.is_none());
+    let wanted = expected.clone().in_parts_of(cut, source.size_bytes).wanted_of_parts();
+    let same_cut = *cut == Cut::Equal(saved.part_bytes);
+    let fits =
+        same_cut || saved.part_bytes > 0 && expected.needed_cut().is_none() && kit.integrity.upload_with.is_none();
     let same = saved.source == identity(source) && kit.resume == Resume::Continue;
     let found = match (&saved.place, &kit.target) {
         (SavedPlace::File { temporary }, Side::Local(side)) if same && fits => {
@@ -93,10 +96,7 @@ pub(super) async fn find(
             reopened.ok().filter(|partial| partial.set_len(source.size_bytes).is_ok()).map(FoundPlace::File)
         }
         (SavedPlace::Upload { token, upload_id: Some(id) }, Side::Bucket(_))
-            if same
-                && is_marked(token, mark)
-                && saved.part_bytes == part_bytes
-                && source.size_bytes >= kit.sizes.multipart_threshold_bytes =>
+            if same && is_marked(token, mark) && same_cut && !in_one_piece =>
         {
             let upload_id = UploadId::parse(id).ok();
             upload_id.map(|upload_id| FoundPlace::Upload { upload_id, token: token.clone() })
@@ -106,7 +106,8 @@ pub(super) async fn find(
     let parts = match (&found, &kit.target) {
         (Some(FoundPlace::Upload { upload_id, .. }), Side::Bucket(side)) => {
             match side.client.list_parts(&side.key(&entry.key)?, upload_id).await {
-                Ok(listed) => Some(join(&saved, &listed, source.size_bytes, wants_md5, kit.etags(side))),
+                Ok(listed) if was_opened_otherwise(kit, &listed) => None,
+                Ok(listed) => Some(join(&saved, &listed, source.size_bytes, wanted, kit.etags(side))),
                 // Aborted by somebody, completed by the run that was killed, or not ours to look at.
                 Err(error) if !time_may_heal(&error) => None,
                 Err(error) => return Err(Error::target(error)),
@@ -128,6 +129,14 @@ pub(super) async fn find(
     let has_parts = Cell::new(!parts.is_empty());
     let ledger = Ledger { journal: kit.journal.clone(), id: Some(saved.id), has_parts };
     Ok(Some(Found { ledger, part_bytes: saved.part_bytes, parts, place }))
+}
+
+/// Whether an upload was opened for another checksum than is wanted now, as far as its parts tell; one without parts is not worth
+/// finding out.
+fn was_opened_otherwise(kit: &Kit, listed: &[ListedPart]) -> bool {
+    let wanted = kit.integrity.algorithm();
+    let other = |part: &ListedPart| part.checksum.is_some_and(|checksum| checksum.algorithm() != wanted);
+    listed.iter().any(other) || listed.is_empty() && kit.integrity.upload_with.is_some()
 }
 
 /// Whether the token of an upload bears this mark, and no other.
@@ -256,31 +265,35 @@ fn join(
     saved: &Saved,
     listed: &[ListedPart],
     size_bytes: u64,
-    wants_md5: bool,
+    wanted: Wanted,
     etags: ETags<'_>,
 ) -> BTreeMap<u32, Known> {
     let total = part::count(size_bytes, saved.part_bytes);
     let journal: BTreeMap<u32, &SavedPart> = saved.parts.iter().map(|part| (part.number, part)).collect();
     let known = listed.iter().filter_map(|there| {
         let number = there.number.number();
-        let wanted = part::nth(size_bytes, saved.part_bytes, u64::from(number) - 1);
-        if u64::from(number) > total || there.size != wanted.size_bytes() {
+        let ours = part::nth(size_bytes, saved.part_bytes, u64::from(number) - 1);
+        if u64::from(number) > total || there.size != ours.size_bytes() {
             return None;
         }
-        let ours = journal.get(&number).and_then(|part| proven(part, there, wants_md5, etags));
-        let claimed = || Known::Claimed { etag: there.etag.clone(), crc64nvme: there.checksum_crc64nvme };
+        let ours = journal.get(&number).and_then(|part| proven(part, there, wanted, etags));
+        let claimed = || Known::Claimed { etag: there.etag.clone(), checksum: there.checksum };
         Some((number, ours.map_or_else(claimed, Known::Proven)))
     });
     known.collect()
 }
 
 /// A part that the journal and the service agree on. None if something is to be compared that was not then: the source's ETag
-/// with the part's MD5, or the part's own.
-fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool, etags: ETags<'_>) -> Option<PartDone> {
+/// or checksum with the part's MD5 or checksum, or the part's own ETag. Its checksum is the one that the service was given
+/// with it and has kept since.
+fn proven(part: &SavedPart, there: &ListedPart, wanted: Wanted, etags: ETags<'_>) -> Option<PartDone> {
+    let crc = there.checksum.and_then(|checksum| checksum.crc64nvme());
+    let sum = there.checksum.filter(|there| Some(there.algorithm()) == wanted.sum);
     let same = part.etag.as_deref() == Some(there.etag.to_string().as_str())
         && part.size_bytes == there.size
-        && there.checksum_crc64nvme.is_none_or(|crc| crc.0 == part.crc64)
-        && (part.md5.is_some() || !wants_md5);
+        && crc.is_none_or(|crc| crc.0 == part.crc64)
+        && (part.md5.is_some() || !wanted.md5)
+        && (sum.is_some() || wanted.sum.is_none());
     let proof = match part.proof {
         SavedProof::Checksum => Proof::Checksum,
         SavedProof::ETag => Proof::ETag,
@@ -294,7 +307,8 @@ fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool, etags: ETags<'_
         size_bytes: part.size_bytes,
         crc64: part.crc64,
         md5: part.md5,
-        acknowledged: Some(Acknowledged { etag: Some(there.etag.clone()), proof }),
+        sum,
+        acknowledged: Some(Acknowledged { etag: Some(there.etag.clone()), proof, checksum: there.checksum }),
     })
 }
 
@@ -302,27 +316,30 @@ fn proven(part: &SavedPart, there: &ListedPart, wants_md5: bool, etags: ETags<'_
 pub(super) async fn recall_part(kit: &Rc<Kit>, attached: &Attached, part: &Part) -> Result<Option<PartDone>, Error> {
     let turnstile = attached.in_order.as_ref();
     let (number, size_bytes) = (part.number, part.size_bytes());
-    let md5_wanted = attached.large.part_md5;
+    let wanted = attached.large.wanted;
     let done = match attached.large.known.get(&number) {
         None => return Ok(None),
         Some(Known::Proven(done)) if turnstile.is_none() => Some(done.clone()),
         Some(Known::Proven(done)) => {
-            let (crc64, _) = hash(kit, attached, part, SideName::Source, turnstile, false).await?;
-            (crc64 == done.crc64).then(|| done.clone())
+            let read = hash(kit, attached, part, SideName::Source, turnstile, Wanted::default()).await?;
+            (read.crc64 == done.crc64).then(|| done.clone())
         }
-        Some(Known::Claimed { etag, crc64nvme }) => {
+        Some(Known::Claimed { etag, checksum }) => {
             let Side::Bucket(side) = &kit.target else { unreachable!("uploads have a bucket for a target") };
-            let (crc64, md5) = hash(kit, attached, part, SideName::Source, turnstile, true).await?;
-            let acknowledged = recognize(kit.etags(side), etag, *crc64nvme, Crc64Nvme(crc64), md5);
-            let md5 = md5.filter(|_| md5_wanted);
-            acknowledged.map(|it| PartDone { number, size_bytes, crc64, md5, acknowledged: Some(it) })
+            let uploaded_with = checksum.map(|there| there.algorithm()).filter(|it| *it != Algorithm::Crc64Nvme);
+            let with = Wanted { md5: true, sum: wanted.sum.or(uploaded_with) };
+            let read = hash(kit, attached, part, SideName::Source, turnstile, with).await?;
+            let acknowledged = recognize(kit, kit.etags(side), etag, *checksum, &read);
+            let (crc64, md5, sum) =
+                (read.crc64, read.md5.filter(|_| wanted.md5), read.sum.filter(|_| wanted.sum.is_some()));
+            acknowledged.map(|it| PartDone { number, size_bytes, crc64, md5, sum, acknowledged: Some(it) })
         }
         Some(Known::Written { crc64: written }) => {
-            let (crc64, md5) = hash(kit, attached, part, SideName::Target, None, md5_wanted).await?;
-            if crc64 == *written && turnstile.is_some() {
-                hash(kit, attached, part, SideName::Target, turnstile, false).await?;
+            let read = hash(kit, attached, part, SideName::Target, None, wanted).await?;
+            if read.crc64 == *written && turnstile.is_some() {
+                hash(kit, attached, part, SideName::Target, turnstile, Wanted::default()).await?;
             }
-            (crc64 == *written).then_some(PartDone { number, size_bytes, crc64, md5, acknowledged: None })
+            (read.crc64 == *written).then(|| read.done(part, None))
         }
     };
     if let Some(done) = &done {
@@ -331,35 +348,40 @@ pub(super) async fn recall_part(kit: &Rc<Kit>, attached: &Attached, part: &Part)
     Ok(done)
 }
 
-/// What the service says of a part, if that shows it to be one of these bytes: its CRC64NVME, or an ETag that is their MD5.
+/// What the service says of a part, if that shows it to be one of these bytes: its checksum, or an ETag that is their MD5.
 /// ETags that are not to be compared prove nothing, and yet one that is equal tells what the part holds.
 fn recognize(
+    kit: &Kit,
     etags: ETags<'_>,
     etag: &ETag,
-    theirs: Option<Crc64Nvme>,
-    ours: Crc64Nvme,
-    md5: Option<[u8; 16]>,
+    theirs: Option<Checksum>,
+    read: &PartHashes,
 ) -> Option<Acknowledged> {
-    if theirs.is_some_and(|theirs| theirs != ours) {
+    let ours = theirs.map(|theirs| match theirs.algorithm() {
+        Algorithm::Crc64Nvme => Some(Crc64Nvme(read.crc64).into()),
+        algorithm => read.sum.filter(|ours| ours.algorithm() == algorithm),
+    });
+    let ours = ours.flatten();
+    if ours.is_some() && ours != theirs {
         return None;
     }
-    let answer = Uploaded { etag: Some(etag.clone()), etag_is_md5: true, crc64nvme: theirs };
-    let acknowledged = acknowledge(etags, md5, answer).ok()?;
-    let is_md5 = matches!((etag.class(), md5), (ETagClass::Md5(theirs), Some(ours)) if theirs == ours);
-    (theirs.is_some() || is_md5).then_some(acknowledged)
+    let checksum = theirs.map(StoredChecksum::of_bytes);
+    let answer = Uploaded { etag: Some(etag.clone()), etag_is_md5: true, checksum };
+    let acknowledged = acknowledge(kit, etags, ours, read.md5, answer).ok()?;
+    let is_md5 = matches!((etag.class(), read.md5), (ETagClass::Md5(theirs), Some(ours)) if theirs == ours);
+    (ours.is_some() || is_md5).then_some(Acknowledged { checksum: theirs, ..acknowledged })
 }
 
-/// The CRC64NVME of a part's bytes, and their MD5 if it is wanted. If there is a turnstile, they pass it. A file that ends
-/// within the part has neither right.
+/// The hashes of a part's bytes. If there is a turnstile, they pass it. A file that ends within the part has none right.
 async fn hash(
     kit: &Kit,
     attached: &Attached,
     part: &Part,
     from: SideName,
     turnstile: Option<&Turnstile>,
-    with_md5: bool,
-) -> Result<(u64, Option<[u8; 16]>), Error> {
-    let (mut crc64, mut md5) = (0, with_md5.then(|| kit.lanes.lane()));
+    wanted: Wanted,
+) -> Result<PartHashes, Error> {
+    let mut hashes = Hashes::new(kit, wanted);
     for range in part::stretches(part.range.clone(), kit.sizes.buffer_bytes) {
         let wanted = (range.end - range.start) as usize;
         let buffer = kit.arena.lease(wanted).await;
@@ -374,24 +396,20 @@ async fn hash(
                 (read.freeze().content, crc)
             }
         };
-        crc64 = combine(crc64, crc, content.len() as u64);
-        if let Some(lane) = &mut md5 {
-            lane.push(content.clone());
-        }
+        hashes.add(&content, crc).await;
         if let Some(turnstile) = turnstile {
             turnstile.pass(range, content).await;
         }
-        if let Some(lane) = &mut md5 {
-            // The next stretch may be waiting for this one's buffer.
-            lane.drained().await;
-        }
+        // The next stretch may be waiting for this one's buffer.
+        hashes.drained().await;
     }
-    Ok((crc64, finished(md5).await))
+    Ok(hashes.finish().await)
 }
 
 impl Ledger {
-    /// Opens a page for an object that is being begun.
-    pub(super) async fn begin(kit: &Kit, key: &str, source: &Opened, part_bytes: u64, place: SavedPlace) -> Ledger {
+    /// Opens a page for an object that is being begun. One in unequal parts has none, and is begun anew by the next run.
+    pub(super) async fn begin(kit: &Kit, key: &str, source: &Opened, cut: &Cut, place: SavedPlace) -> Ledger {
+        let Cut::Equal(part_bytes) = *cut else { return Ledger::default() };
         let id = kit.journal.begin(key, identity(source), part_bytes, place).await;
         Ledger { journal: kit.journal.clone(), id, has_parts: Cell::new(false) }
     }
@@ -446,7 +464,7 @@ impl Ledger {
 impl PartDone {
     fn saved(&self) -> SavedPart {
         let (etag, proof) = match &self.acknowledged {
-            Some(Acknowledged { etag, proof }) => (etag.as_ref().map(ETag::to_string), *proof),
+            Some(Acknowledged { etag, proof, checksum: _ }) => (etag.as_ref().map(ETag::to_string), *proof),
             None => (None, Proof::None(Unproven::Local)),
         };
         SavedPart {

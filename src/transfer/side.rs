@@ -9,11 +9,11 @@ use ropeway_io::buf::Lease;
 use ropeway_io::file::File;
 use ropeway_io::hash::Md5Lane;
 use ropeway_io::path::{FileFacts, FileKind, Follow, Root, key_to_relative};
-use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
+use ropeway_s3proto::checksum::{Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key};
 
-use super::verify::{self, ContentMd5, ETags, Proof, Unproven};
+use super::verify::{self, Compared, ETags, Hashed, Proof, Unproven};
 use super::{Error, Kit, Receipt};
 use crate::client::{self, Checks, Client, UploadProof, Uploaded};
 use crate::entry::{Entry, SideName};
@@ -62,8 +62,8 @@ pub(super) struct ReadStretch {
 
 impl ReadStretch {
     /// The bytes, to be sent or held, and on their way to an MD5 if one is wanted.
-    pub(super) fn freeze(self) -> ContentMd5 {
-        ContentMd5::new(self.buffer.freeze(), self.lane)
+    pub(super) fn freeze(self) -> Hashed {
+        Hashed::new(self.buffer.freeze(), self.crc, self.lane)
     }
 }
 
@@ -72,6 +72,9 @@ impl ReadStretch {
 pub(super) struct Acknowledged {
     pub(super) etag: Option<ETag>,
     pub(super) proof: Proof,
+    /// The checksum of what was sent, if the service was given it and keeps it. Of an object in parts, not their
+    /// checksums'.
+    pub(super) checksum: Option<Checksum>,
 }
 
 impl Side {
@@ -135,73 +138,105 @@ impl BucketSide {
         Key::parse(full.as_bytes()).map_err(|error| Error::Key(error.to_string()))
     }
 
-    /// Sends content so that what was received is compared with what was sent: by the CRC64NVME that the service computes
+    /// Sends content so that what was received is compared with what was sent: by the checksum that the service computes
     /// and echoes, or where it does not, by Content-MD5; and by the ETag. Which of the two is learnt from the first answers.
-    /// `send` performs the request with the checks it is given. Once the CRC is known to be heeded, the MD5 is needed only
+    /// `send` performs the request with the checks it is given. Once the checksum is known to be heeded, the MD5 is needed only
     /// when the answer has come, and is taken meanwhile.
     pub(super) async fn send_proven(
         &self,
         kit: &Kit,
-        md5: &mut ContentMd5,
-        crc: Crc64Nvme,
+        hashed: &mut Hashed,
         send: impl AsyncFn(&Client, Checks) -> Result<Uploaded, client::Error>,
     ) -> Result<Acknowledged, Error> {
         let abilities = self.client.abilities();
         let known = abilities.upload_proof();
         if known != UploadProof::Md5 {
-            // A service that ignores the CRC would replace the old object with whatever arrives: until it has shown that it
-            // heeds it, it is given the MD5 as well.
+            // A service that ignores the checksum would replace the old object with whatever arrives: until it has shown that
+            // it heeds it, it is given the MD5 as well.
             let content_md5 = match known {
-                UploadProof::Unknown => Some(Md5Digest(md5.digest(&kit.lanes).await)),
+                UploadProof::Unknown => self.content_md5(kit, hashed).await,
                 UploadProof::Checksum | UploadProof::Md5 => None,
             };
-            match send(&self.client, Checks { crc64nvme: Some(crc), content_md5 }).await {
+            let checksum = Some(hashed.checksum(kit.integrity.algorithm()).await);
+            match send(&self.client, Checks { checksum, content_md5 }).await {
                 Ok(answer) => {
-                    if answer.crc64nvme.is_some() || known == UploadProof::Unknown {
-                        abilities.learn_checksum_echo(answer.crc64nvme.is_some());
+                    if answer.checksum.is_some() || known == UploadProof::Unknown {
+                        abilities.learn_checksum_echo(answer.checksum.is_some());
                     }
-                    return self.judge(kit, md5, crc, answer).await;
+                    return self.judge(kit, hashed, answer).await;
                 }
                 // Whether it was the checksum that was refused shows when the same is sent without it.
                 Err(error) if known == UploadProof::Unknown && refuses_checksum(&error) => {}
                 Err(error) => return Err(Error::target(error)),
             }
         }
-        let content_md5 = Some(Md5Digest(md5.digest(&kit.lanes).await));
-        let answer = send(&self.client, Checks { crc64nvme: None, content_md5 }).await.map_err(Error::target)?;
+        let content_md5 = self.content_md5(kit, hashed).await;
+        let answer = send(&self.client, Checks { checksum: None, content_md5 }).await.map_err(Error::target)?;
         if known == UploadProof::Unknown {
             abilities.learn_checksum_echo(false);
         }
-        self.judge(kit, md5, crc, answer).await
+        self.judge(kit, hashed, answer).await
+    }
+
+    async fn content_md5(&self, kit: &Kit, hashed: &mut Hashed) -> Option<Md5Digest> {
+        match kit.integrity.content_md5 {
+            true => Some(Md5Digest(hashed.md5(&kit.lanes).await)),
+            false => None,
+        }
     }
 
     /// Compares what the service made of a content with the content.
-    async fn judge(
-        &self,
-        kit: &Kit,
-        md5: &mut ContentMd5,
-        crc: Crc64Nvme,
-        answer: Uploaded,
-    ) -> Result<Acknowledged, Error> {
-        // The CRC first: whether an ETag that differs is a mistake depends on it.
-        if let Some(theirs) = answer.crc64nvme {
-            verify::same_crc(crc, theirs)?;
-        }
+    pub(super) async fn judge(&self, kit: &Kit, hashed: &mut Hashed, answer: Uploaded) -> Result<Acknowledged, Error> {
+        // The checksum first: whether an ETag that differs is a mistake depends on it.
+        let ours = match answer.checksum {
+            Some(theirs) => Some(hashed.checksum(theirs.checksum.algorithm()).await),
+            None => None,
+        };
         let etags = kit.etags(self);
-        let ours = match etags.need_md5_for(&answer) {
-            true => Some(md5.digest(&kit.lanes).await),
+        let md5 = match etags.need_md5_for(&answer) {
+            true => Some(hashed.md5(&kit.lanes).await),
             false => None,
         };
-        acknowledge(etags, ours, answer)
+        acknowledge(kit, etags, ours, md5, answer)
     }
 }
 
-/// What an answer proves whose CRC64NVME, if it has one, agreed.
-pub(super) fn acknowledge(etags: ETags<'_>, md5: Option<[u8; 16]>, answer: Uploaded) -> Result<Acknowledged, Error> {
-    let crc_agrees = answer.crc64nvme.is_some();
-    let compared = etags.same_uploaded(md5, &answer, crc_agrees)?;
-    let proof = if crc_agrees { Proof::by_checksum(compared) } else { Proof::by_etag(compared) };
-    Ok(Acknowledged { etag: answer.etag, proof })
+/// What an answer proves. `ours` is the checksum, of the answer's algorithm, of what was sent. What differs is
+/// [`Error::Spoilt`]; of a part, [`Error::of_a_part`].
+pub(super) fn acknowledge(
+    kit: &Kit,
+    etags: ETags<'_>,
+    ours: Option<Checksum>,
+    md5: Option<[u8; 16]>,
+    answer: Uploaded,
+) -> Result<Acknowledged, Error> {
+    let etag = answer.etag.clone();
+    compare_answer(kit, etags, ours, md5, answer).map_err(|error| error.of_what_was_made(etag.as_ref()))
+}
+
+fn compare_answer(
+    kit: &Kit,
+    etags: ETags<'_>,
+    ours: Option<Checksum>,
+    md5: Option<[u8; 16]>,
+    answer: Uploaded,
+) -> Result<Acknowledged, Error> {
+    let agrees = match (ours, answer.checksum) {
+        (Some(ours), Some(theirs)) if kit.integrity.uploaded_checksums => {
+            verify::same_checksum(StoredChecksum::of_bytes(ours), theirs)?
+        }
+        _ => false,
+    };
+    let compared = match etags.same_uploaded(md5, &answer, agrees)? {
+        // There would have been something.
+        Compared::Not(Unproven::NoChecksum) if answer.checksum.is_some() && !kit.integrity.uploaded_checksums => {
+            Compared::Not(Unproven::TurnedOff)
+        }
+        compared => compared,
+    };
+    let proof = if agrees { Proof::by_checksum(compared) } else { Proof::by_etag(compared) };
+    let checksum = ours.filter(|ours| ours.algorithm() == kit.integrity.algorithm());
+    Ok(Acknowledged { etag: answer.etag, proof, checksum })
 }
 
 /// Whether a service turned the request down because of the checksum header, so that it is worth asking without

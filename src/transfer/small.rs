@@ -2,46 +2,47 @@
 
 use ropeway_io::buf::Lease;
 use ropeway_io::path::key_to_relative;
-use ropeway_s3proto::checksum::Crc64Nvme;
 use ropeway_s3proto::name::{ETag, ETagClass, Key};
 use ropeway_s3proto::op::ObjectMetadata;
 
+use super::parts_of::{parts_of, stored_parts_of};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened, write_failed};
-use super::verify::{ContentMd5, Expected, Proof};
-use super::{Error, Kit, Receipt, Side, Version, metadata};
+use super::verify::{Expected, Hashed, Proof};
+use super::{Error, Kit, Lacks, Receipt, Side, Version, metadata};
 use crate::entry::{Action, Entry};
 
 /// The content in memory, with what must travel beside it.
 struct Read {
-    content: ContentMd5,
-    crc: Crc64Nvme,
+    content: Hashed,
     /// How the content was compared with the source's word.
     proof: Proof,
     metadata: ObjectMetadata,
     modified_ns: i64,
     version: Version,
+    source_has_checksum: bool,
 }
 
 /// New files are as the process's umask wants them; reliability.md F22: no mode comes from an object.
 pub(super) const FILE_MODE: u32 = 0o666;
 
-/// Moves one object through one buffer.
-pub(super) async fn transfer(kit: &Kit, action: &Action, source: Opened) -> Result<Receipt, Error> {
+/// Moves one object through one buffer. `sure` believes nothing of its parts that the service does not say.
+pub(super) async fn transfer(kit: &Kit, action: &Action, source: Opened, sure: bool) -> Result<Receipt, Error> {
     let buffer = kit.arena.lease(source.size_bytes as usize).await;
-    let read = read(kit, &action.entry, &source, buffer).await?;
+    let read = read(kit, &action.entry, &source, buffer, sure).await?;
     drop(source);
     write(kit, action, read).await
 }
 
-async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> Result<Read, Error> {
+async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure: bool) -> Result<Read, Error> {
     match (&source.content, &kit.source) {
         (Content::File { .. }, _) => {
             let read = source.read(kit, 0..source.size_bytes, buffer, kit.target_wants_md5()).await?;
             source.check_unchanged()?;
             let metadata = metadata::of_file(kit, &entry.key, source.modified_ns);
-            let (crc, modified_ns) = (read.crc, source.modified_ns);
+            let modified_ns = source.modified_ns;
             let version = Version { modified_ns, etag: None };
-            Ok(Read { content: read.freeze(), crc, proof: NOT_COMPARED, metadata, modified_ns, version })
+            let content = read.freeze();
+            Ok(Read { content, proof: NOT_COMPARED, metadata, modified_ns, version, source_has_checksum: true })
         }
         (Content::Object { key, etag }, Side::Bucket(side)) => {
             let etags = kit.etags(side);
@@ -51,18 +52,19 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease) -> R
             kit.limited.bytes.take(source.size_bytes).await;
             let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
             let (mut head, crc) = got.map_err(Error::source)?;
-            let mut part_bytes = metadata::part_bytes(&head.metadata);
-            if part_bytes.is_none() && head.needs_part_size() && kit.verify_etags {
-                part_bytes = side.client.first_part_bytes(key).await.map_err(Error::source)?;
-            }
-            let mut content = ContentMd5::new(buffer.freeze(), lane);
-            let expected = Expected::of(&head, part_bytes, etags);
-            let proof = expected.check_whole(&mut content, crc, etags, &kit.lanes).await?;
+            let parts = match sure || head.needs_parts() && kit.integrity.etags {
+                true => parts_of(side, key, &head, sure).await.map_err(Error::source)?,
+                false => stored_parts_of(&head),
+            };
+            let mut content = Hashed::new(buffer.freeze(), crc, lane);
+            let expected = Expected::of(&head, parts.cut(), etags, kit.integrity.of_parts);
+            let proof = expected.check_whole(&mut content, etags, &kit.lanes).await?;
+            let source_has_checksum = head.checksum.is_some();
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
             let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
             let version = Version { modified_ns: written_ns, etag: head.etag };
-            Ok(Read { content, crc, proof, metadata, modified_ns, version })
+            Ok(Read { content, proof, metadata, modified_ns, version, source_has_checksum })
         }
         (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),
     }
@@ -72,20 +74,22 @@ async fn write(kit: &Kit, action: &Action, mut read: Read) -> Result<Receipt, Er
     let entry = &action.entry;
     let content = read.content.content.clone();
     let size_bytes = content.len() as u64;
-    let crc64nvme = Some(read.crc.0);
+    let crc64nvme = Some(read.content.crc.0);
+    let source_has_checksum = read.source_has_checksum;
     match &kit.target {
         Side::Local(side) => {
             let partial = side.root.create_brief_partial(&key_to_relative(&entry.key)?, FILE_MODE)?;
             kit.files.write_bytes_at(partial.file(), content, 0).await.map_err(write_failed)?;
             partial.publish(Some(read.modified_ns)).map_err(Error::publishing)?;
             kit.moved(size_bytes);
-            Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None, version: read.version })
+            let lacks = Lacks::of(kit, source_has_checksum, true);
+            Ok(Receipt { size_bytes, proof: read.proof, crc64nvme, etag: None, version: read.version, lacks })
         }
         Side::Bucket(side) => {
             let key = side.key(&entry.key)?;
             let (metadata, condition) = (&read.metadata, kit.condition(action.existing_etag()));
             let sent = side
-                .send_proven(kit, &mut read.content, read.crc, async |client, checks| {
+                .send_proven(kit, &mut read.content, async |client, checks| {
                     client.put(&key, metadata, condition, checks, content.clone()).await
                 })
                 .await;
@@ -99,8 +103,9 @@ async fn write(kit: &Kit, action: &Action, mut read: Read) -> Result<Receipt, Er
             };
             kit.moved(size_bytes);
             let proof = proven(kit, read.proof, acknowledged.proof);
+            let lacks = Lacks::of(kit, source_has_checksum, acknowledged.checksum.is_some());
             let etag = acknowledged.etag.map(|etag| etag.to_string());
-            Ok(Receipt { size_bytes, proof, crc64nvme, etag, version: read.version })
+            Ok(Receipt { size_bytes, proof, crc64nvme, etag, version: read.version, lacks })
         }
     }
 }
@@ -117,10 +122,12 @@ async fn written_by_us(
     if head.size_bytes != size_bytes || head.metadata.user != read.metadata.user {
         return Ok(None);
     }
-    let compared = Expected::of(&head, None, etags).check_whole(&mut read.content, read.crc, etags, &kit.lanes).await;
+    let expected = Expected::of(&head, None, etags, kit.integrity.of_parts);
+    let compared = expected.check_whole(&mut read.content, etags, &kit.lanes).await;
+    let checksum = expected.of_bytes();
     Ok(match compared {
         Ok(Proof::None(_)) | Err(_) => None,
-        Ok(proof) => Some(Acknowledged { etag: head.etag, proof }),
+        Ok(proof) => Some(Acknowledged { etag: head.etag, proof, checksum }),
     })
 }
 

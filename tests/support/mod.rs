@@ -6,12 +6,14 @@
 
 pub mod cmd;
 pub mod model;
+pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod scripted;
 pub mod server;
 pub mod service;
 pub mod tree;
+pub mod uploads;
 
 pub use cmd::Cmd;
 pub use server::Server;

@@ -364,7 +364,7 @@ impl Request {
         self.queries.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value.as_str())
     }
 
-    fn new(method: &str, target: &str) -> Request {
+    pub(super) fn new(method: &str, target: &str) -> Request {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let key = path.trim_start_matches('/').split_once('/').map_or(String::new(), |(_, key)| decoded(key));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -441,7 +441,7 @@ impl Answer {
     }
 }
 
-pub(super) fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::{condition::Condition, draft};
 use crate::{
-    checksum::{Crc64Nvme, X_AMZ_CHECKSUM_TYPE},
+    checksum::{Algorithm, Checksum, ChecksumType, StoredChecksum, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -28,9 +28,9 @@ pub struct CompleteMultipartUpload<'a> {
     pub upload_id: &'a UploadId,
     /// All its parts, in the order of their numbers.
     pub parts: &'a [CompletedPart],
-    /// The CRC of the whole object, if the upload was opened with one.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
-    /// Bytes of all parts together. It is sent only beside the CRC, to servers that know both.
+    /// The checksum of all bytes of the object, if the upload was opened with one that covers those.
+    pub checksum: Option<Checksum>,
+    /// Bytes of all parts together. It is sent only beside the checksum, to servers that know both.
     pub object_size: u64,
     /// When the object may take the place of what is there.
     pub condition: Condition<'a>,
@@ -43,8 +43,8 @@ pub struct CompletedPart {
     pub number: PartNumber,
     /// The tag that its upload returned.
     pub etag: ETag,
-    /// Its CRC, if the upload was opened with one.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// Its checksum, if the upload was opened with one.
+    pub checksum: Option<Checksum>,
 }
 
 /// The object as made.
@@ -53,7 +53,7 @@ pub struct CompleteMultipartUploadOutput {
     /// Its tag.
     pub etag: Option<ETag>,
     /// The checksum as the service keeps it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<StoredChecksum>,
 }
 
 impl CompleteMultipartUpload<'_> {
@@ -64,9 +64,9 @@ impl CompleteMultipartUpload<'_> {
         draft::content_length(head, self.body().len() as u64);
         head.header("content-type", "application/xml");
         self.condition.write(head);
-        if self.checksum_crc64nvme.is_some() {
-            draft::checksums(head, None, self.checksum_crc64nvme);
-            head.header(X_AMZ_CHECKSUM_TYPE, "FULL_OBJECT");
+        if self.checksum.is_some() {
+            draft::checksums(head, None, self.checksum);
+            head.header(X_AMZ_CHECKSUM_TYPE, ChecksumType::FullObject.name());
             head.number(X_AMZ_MP_OBJECT_SIZE, self.object_size);
         }
     }
@@ -78,8 +78,8 @@ impl CompleteMultipartUpload<'_> {
         out.push_str("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
         for part in self.parts {
             out.push_str("<Part>");
-            if let Some(crc) = part.checksum_crc64nvme {
-                push_element(&mut out, "ChecksumCRC64NVME", &crc.to_base64());
+            if let Some(checksum) = part.checksum {
+                push_element(&mut out, checksum.algorithm().element(), &checksum.to_base64());
             }
             push_element(&mut out, "ETag", &part.etag.quoted());
             push_element(&mut out, "PartNumber", &part.number.to_string());
@@ -100,14 +100,17 @@ impl CompleteMultipartUpload<'_> {
         body: &[u8],
     ) -> Result<CompleteMultipartUploadOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CompleteMultipartUploadResult"], |document| {
-            let mut output = CompleteMultipartUploadOutput { etag: None, checksum_crc64nvme: None };
+            let mut output = CompleteMultipartUploadOutput { etag: None, checksum: None };
+            let (mut value, mut kind) = (None, None);
             while let Some(element) = document.child()? {
-                match element.name() {
-                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
-                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-                    _ => document.skip()?,
+                match (element.name(), Algorithm::of_element(element.name())) {
+                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
+                    ("ChecksumType", _) => kind = ChecksumType::parse(document.text()?.trim()),
+                    (_, Some(algorithm)) => value = Some((algorithm, document.text()?.trim().to_owned())),
+                    (_, None) => document.skip()?,
                 }
             }
+            output.checksum = value.and_then(|(algorithm, text)| StoredChecksum::parse(algorithm, &text, kind));
             Ok(output)
         })
     }
@@ -121,7 +124,10 @@ mod tests {
         super::draft::tests::{address, key, shown},
         *,
     };
-    use crate::error::{Class, Kind};
+    use crate::{
+        checksum::Crc64Nvme,
+        error::{Class, Kind},
+    };
 
     fn parse(body: &str) -> Result<CompleteMultipartUploadOutput, ServiceError> {
         CompleteMultipartUpload::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
@@ -130,17 +136,17 @@ mod tests {
     #[test]
     fn the_request() {
         let (key, upload_id) = (key("k"), UploadId::parse("u").unwrap());
-        let part = |number, checksum_crc64nvme| CompletedPart {
+        let part = |number, checksum| CompletedPart {
             number: PartNumber::new(number).unwrap(),
             etag: ETag::parse("\"x&y\"").unwrap(),
-            checksum_crc64nvme,
+            checksum,
         };
-        let parts = [part(1, Some(Crc64Nvme(0))), part(2, None)];
+        let parts = [part(1, Some(Crc64Nvme(0).into())), part(2, None)];
         let plain = CompleteMultipartUpload {
             key: &key,
             upload_id: &upload_id,
             parts: &parts,
-            checksum_crc64nvme: None,
+            checksum: None,
             object_size: 9,
             condition: Condition::Always,
         };
@@ -152,7 +158,7 @@ mod tests {
         let head =
             format!("POST /b/k?uploadId=u\ncontent-length: {}\ncontent-type: application/xml\nhost: h:9", body.len());
         assert_eq!(shown(|text| plain.request(&address(), text)), head);
-        let checked = CompleteMultipartUpload { checksum_crc64nvme: Some(Crc64Nvme(0)), ..plain };
+        let checked = CompleteMultipartUpload { checksum: Some(Crc64Nvme(0).into()), ..plain };
         let more =
             "\nx-amz-checksum-crc64nvme: AAAAAAAAAAA=\nx-amz-checksum-type: FULL_OBJECT\nx-amz-mp-object-size: 9";
         assert_eq!(shown(|text| checked.request(&address(), text)), format!("{head}{more}"));
@@ -165,7 +171,18 @@ mod tests {
             <ChecksumCRC64NVME>rosUhgp5mIg=</ChecksumCRC64NVME></CompleteMultipartUploadResult>";
         let output = parse(body).unwrap();
         assert_eq!(output.etag.unwrap().to_string(), "3858f62230ac3c915f300c664312c11f-9");
-        assert_eq!(output.checksum_crc64nvme, Some(Crc64Nvme(0xAE8B_1486_0A79_9888)));
+        assert_eq!(output.checksum.unwrap().whole(), Some(Crc64Nvme(0xAE8B_1486_0A79_9888).into()));
+    }
+
+    #[test]
+    fn a_checksum_of_parts_is_told_from_one_of_bytes() {
+        let value = "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=";
+        let body = format!(
+            "<CompleteMultipartUploadResult><ETag>x</ETag><ChecksumSHA256>{value}-9</ChecksumSHA256>\
+             <ChecksumType>COMPOSITE</ChecksumType></CompleteMultipartUploadResult>"
+        );
+        let stored = parse(&body).unwrap().checksum.unwrap();
+        assert_eq!((stored.to_string(), stored.whole()), (format!("{value}-9"), None));
     }
 
     #[test]

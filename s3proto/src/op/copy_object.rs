@@ -9,7 +9,7 @@ use super::{
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
-    checksum::Crc64Nvme,
+    checksum::{Algorithm, Checksum, X_AMZ_CHECKSUM_ALGORITHM},
     date,
     endpoint::Address,
     error::ServiceError,
@@ -39,9 +39,7 @@ pub struct CopySource<'a> {
 impl CopySource<'_> {
     pub(super) fn write(&self, head: &mut HeadText) {
         // The whole name is encoded, so that a `?` in the key cannot be taken for the beginning of a version.
-        let mut source = String::from("/");
-        text::push_path(&mut source, self.bucket.as_str().as_bytes());
-        source.push('/');
+        let mut source = self.bucket.copy_source_root();
         text::push_path(&mut source, self.key.as_bytes());
         if let Some(version_id) = self.version_id {
             source.push_str("?versionId=");
@@ -63,6 +61,8 @@ pub struct CopyObject<'a> {
     pub source: CopySource<'a>,
     /// What the copy says about itself, its tags included; without it, what the source says.
     pub metadata: Option<&'a ObjectMetadata>,
+    /// Have the service compute such a checksum of the copy.
+    pub algorithm: Option<Algorithm>,
     /// When the copy may take the place of what is there.
     pub condition: Condition<'a>,
 }
@@ -75,7 +75,7 @@ pub struct CopyObjectOutput {
     /// When it was written, in Unix nanoseconds.
     pub last_modified_ns: Option<i64>,
     /// The checksum as the service keeps it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
     /// The version, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
@@ -88,6 +88,9 @@ impl CopyObject<'_> {
         draft::content_length(head, 0);
         self.source.write(head);
         self.condition.write(head);
+        if let Some(algorithm) = self.algorithm {
+            head.header(X_AMZ_CHECKSUM_ALGORITHM, algorithm.name());
+        }
         if let Some(metadata) = self.metadata {
             head.header(X_AMZ_METADATA_DIRECTIVE, "REPLACE");
             head.header(X_AMZ_TAGGING_DIRECTIVE, "REPLACE");
@@ -103,14 +106,15 @@ impl CopyObject<'_> {
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CopyObjectResult"], |document| {
             let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
-            let mut output =
-                CopyObjectOutput { etag: None, last_modified_ns: None, checksum_crc64nvme: None, version_id };
+            let mut output = CopyObjectOutput { etag: None, last_modified_ns: None, checksum: None, version_id };
             while let Some(element) = document.child()? {
-                match element.name() {
-                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
-                    "LastModified" => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
-                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-                    _ => document.skip()?,
+                match (element.name(), Algorithm::of_element(element.name())) {
+                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
+                    ("LastModified", _) => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+                    (_, Some(algorithm)) => {
+                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
+                    }
+                    (_, None) => document.skip()?,
                 }
             }
             Ok(output)
@@ -132,7 +136,8 @@ mod tests {
     fn the_request() {
         let (bucket, target, source) = (Bucket::parse("s").unwrap(), key("t"), key("a?versionId=1+\u{e9}"));
         let from = CopySource { bucket: &bucket, key: &source, version_id: None, if_match: None };
-        let copy = CopyObject { key: &target, source: from, metadata: None, condition: Condition::Always };
+        let copy =
+            CopyObject { key: &target, source: from, metadata: None, algorithm: None, condition: Condition::Always };
         let expected = "PUT /b/t\ncontent-length: 0\nhost: h:9\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
         let etag = ETag::parse("x").unwrap();
@@ -143,6 +148,18 @@ mod tests {
             x-amz-copy-source-if-match: \"x\"\nx-amz-copy-source: /s/a%3FversionId%3D1%2B%C3%A9?versionId=v%261\n\
             x-amz-metadata-directive: REPLACE\nx-amz-tagging-directive: REPLACE";
         assert_eq!(shown(|text| copy.request(&address(), text).unwrap()), expected);
+    }
+
+    #[test]
+    fn an_access_point_is_copied_from_by_its_arn() {
+        let point = Bucket::parse("arn:aws:s3:eu-west-1:1:accesspoint:mine").unwrap();
+        let source = key("a b");
+        let from = CopySource { bucket: &point, key: &source, version_id: None, if_match: None };
+        let mut head = HeadText::new();
+        head.begin(&Method::PUT, |target| target.push('/'));
+        from.write(&mut head);
+        let expected = "arn%3Aaws%3As3%3Aeu-west-1%3A1%3Aaccesspoint/mine/object/a%20b";
+        assert_eq!(head.value(X_AMZ_COPY_SOURCE), Some(expected));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
-    checksum::{X_AMZ_CHECKSUM_ALGORITHM, X_AMZ_CHECKSUM_TYPE},
+    checksum::{Algorithm, ChecksumType, X_AMZ_CHECKSUM_ALGORITHM, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -23,8 +23,8 @@ pub struct CreateMultipartUpload<'a> {
     pub key: &'a Key,
     /// What it will say about itself.
     pub metadata: &'a ObjectMetadata,
-    /// Ask the service to check a CRC64NVME of each part and of the whole.
-    pub checksum_crc64nvme_full_object: bool,
+    /// Ask the service to check such a checksum of each part, and to keep one of the object that covers this.
+    pub checksum: Option<(Algorithm, ChecksumType)>,
 }
 
 /// The upload as opened.
@@ -42,9 +42,9 @@ impl CreateMultipartUpload<'_> {
     pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
         draft::about_object(head, Method::POST, address, self.key, &[("uploads", "")]);
         draft::content_length(head, 0);
-        if self.checksum_crc64nvme_full_object {
-            head.header(X_AMZ_CHECKSUM_ALGORITHM, "CRC64NVME");
-            head.header(X_AMZ_CHECKSUM_TYPE, "FULL_OBJECT");
+        if let Some((algorithm, covers)) = self.checksum {
+            head.header(X_AMZ_CHECKSUM_ALGORITHM, algorithm.name());
+            head.header(X_AMZ_CHECKSUM_TYPE, covers.name());
         }
         self.metadata.write(head)?;
         Ok(())
@@ -88,12 +88,13 @@ mod tests {
     #[test]
     fn the_request() {
         let (key, metadata) = (key("k"), ObjectMetadata::default());
-        let create = CreateMultipartUpload { key: &key, metadata: &metadata, checksum_crc64nvme_full_object: false };
+        let create = CreateMultipartUpload { key: &key, metadata: &metadata, checksum: None };
         assert_eq!(
             shown(|text| create.request(&address(), text).unwrap()),
             "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9"
         );
-        let checked = CreateMultipartUpload { checksum_crc64nvme_full_object: true, ..create };
+        let checked =
+            CreateMultipartUpload { checksum: Some((Algorithm::Crc64Nvme, ChecksumType::FullObject)), ..create };
         let expected = "POST /b/k?uploads=\ncontent-length: 0\nhost: h:9\nx-amz-checksum-algorithm: CRC64NVME\n\
             x-amz-checksum-type: FULL_OBJECT";
         assert_eq!(shown(|text| checked.request(&address(), text).unwrap()), expected);

@@ -86,7 +86,7 @@ impl DeleteObjects {
         draft::about_bucket(head, Method::POST, address, &[("delete", "")]);
         draft::content_length(head, self.document.len() as u64);
         head.header("content-type", "application/xml");
-        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
+        draft::checksums(head, self.content_md5, self.checksum_crc64nvme.map(Into::into));
     }
 
     /// The list of keys.

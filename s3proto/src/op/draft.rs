@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use crate::{
-    checksum::{CONTENT_MD5, Crc64Nvme, Md5Digest, X_AMZ_CHECKSUM_CRC64NVME},
+    checksum::{Algorithm, CONTENT_MD5, Checksum, ChecksumType, Md5Digest, StoredChecksum, X_AMZ_CHECKSUM_TYPE},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -47,6 +47,9 @@ fn draft(
         }
     });
     head.header("host", address.host_header());
+    if address.requester_pays() {
+        head.header("x-amz-request-payer", "requester");
+    }
 }
 
 pub(super) fn content_length(head: &mut HeadText, bytes: u64) {
@@ -54,12 +57,12 @@ pub(super) fn content_length(head: &mut HeadText, bytes: u64) {
 }
 
 /// Adds the checksums by which the service refuses a body that changed on its way.
-pub(super) fn checksums(head: &mut HeadText, md5: Option<Md5Digest>, crc64nvme: Option<Crc64Nvme>) {
+pub(super) fn checksums(head: &mut HeadText, md5: Option<Md5Digest>, checksum: Option<Checksum>) {
     if let Some(md5) = md5 {
         head.header(CONTENT_MD5, &md5.to_base64());
     }
-    if let Some(crc) = crc64nvme {
-        head.header(X_AMZ_CHECKSUM_CRC64NVME, &crc.to_base64());
+    if let Some(checksum) = checksum {
+        head.header(checksum.algorithm().header(), &checksum.to_base64());
     }
 }
 
@@ -67,8 +70,16 @@ pub(super) fn etag(headers: &Headers) -> Option<ETag> {
     ETag::parse(headers.text("etag")?).ok()
 }
 
-pub(super) fn crc64nvme(headers: &Headers) -> Option<Crc64Nvme> {
-    Crc64Nvme::parse_base64(headers.text(X_AMZ_CHECKSUM_CRC64NVME)?)
+/// The checksum that the service keeps, whichever it is.
+pub(super) fn stored_checksum(headers: &Headers) -> Option<StoredChecksum> {
+    let (algorithm, text) =
+        Algorithm::ALL.into_iter().find_map(|algorithm| Some((algorithm, headers.text(algorithm.header())?)))?;
+    StoredChecksum::parse(algorithm, text, headers.text(X_AMZ_CHECKSUM_TYPE).and_then(ChecksumType::parse))
+}
+
+/// The checksum of what was sent, as the service computed it.
+pub(super) fn echoed_checksum(headers: &Headers) -> Option<Checksum> {
+    stored_checksum(headers).map(|stored| stored.checksum)
 }
 
 /// The answer of an operation whose success is told by the status. Such an answer has no body, but some services say 200

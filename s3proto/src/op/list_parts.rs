@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::draft::{self, flag, number};
 use crate::{
-    checksum::Crc64Nvme,
+    checksum::{Algorithm, Checksum},
     date,
     endpoint::Address,
     error::ServiceError,
@@ -44,8 +44,8 @@ pub struct ListedPart {
     pub size: u64,
     /// Its tag.
     pub etag: ETag,
-    /// Its CRC, if it was sent with one.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// Its checksum, if it was sent with one.
+    pub checksum: Option<Checksum>,
     /// When it arrived, in Unix nanoseconds.
     pub last_modified_ns: Option<i64>,
 }
@@ -94,22 +94,22 @@ impl ListParts<'_> {
 }
 
 fn read_part(document: &mut Document<'_>) -> Result<ListedPart, XmlError> {
-    let (mut place, mut size, mut etag, mut checksum_crc64nvme, mut last_modified_ns) = (None, None, None, None, None);
+    let (mut place, mut size, mut etag, mut checksum, mut last_modified_ns) = (None, None, None, None, None);
     while let Some(element) = document.child()? {
-        match element.name() {
-            "PartNumber" => place = Some(read_number(document)?),
-            "Size" => size = Some(number(document, "Size")?),
-            "ETag" => etag = ETag::parse(document.text()?).ok(),
-            "ChecksumCRC64NVME" => checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-            "LastModified" => last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
-            _ => document.skip()?,
+        match (element.name(), Algorithm::of_element(element.name())) {
+            ("PartNumber", _) => place = Some(read_number(document)?),
+            ("Size", _) => size = Some(number(document, "Size")?),
+            ("ETag", _) => etag = ETag::parse(document.text()?).ok(),
+            ("LastModified", _) => last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+            (_, Some(algorithm)) => checksum = Checksum::parse_base64(algorithm, document.text()?.trim()),
+            (_, None) => document.skip()?,
         }
     }
     Ok(ListedPart {
         number: place.ok_or(XmlError::Element { element: "PartNumber" })?,
         size: size.ok_or(XmlError::Element { element: "Size" })?,
         etag: etag.ok_or(XmlError::Element { element: "ETag" })?,
-        checksum_crc64nvme,
+        checksum,
         last_modified_ns,
     })
 }
@@ -126,7 +126,7 @@ mod tests {
         super::draft::tests::{address, key, shown},
         *,
     };
-    use crate::error::Kind;
+    use crate::{checksum::Crc64Nvme, error::Kind};
 
     fn parse(body: &str) -> Result<ListPartsOutput, ServiceError> {
         ListParts::parse(StatusCode::OK, &Headers::new(), body.as_bytes())
@@ -159,7 +159,7 @@ mod tests {
         );
         let output = parse(&page).unwrap();
         assert_eq!(output.parts.iter().map(|part| part.number.number()).collect::<Vec<_>>(), [2, 5]);
-        assert_eq!((output.parts[0].size, output.parts[0].checksum_crc64nvme), (5, Some(Crc64Nvme(0))));
+        assert_eq!((output.parts[0].size, output.parts[0].checksum), (5, Some(Crc64Nvme(0).into())));
         assert_eq!(output.next.map(PartNumber::number), Some(5));
         let last = parse("<ListPartsResult><NextPartNumberMarker>0</NextPartNumberMarker></ListPartsResult>").unwrap();
         assert_eq!(parse("<ListPartsResponse></ListPartsResponse>").unwrap(), last, "moto's");

@@ -14,6 +14,7 @@ mod delete_object;
 mod delete_objects;
 mod draft;
 mod get_object;
+mod get_object_attributes;
 mod head_bucket;
 mod head_object;
 mod list_multipart_uploads;
@@ -35,6 +36,7 @@ pub use create_multipart_upload::{CreateMultipartUpload, CreateMultipartUploadOu
 pub use delete_object::DeleteObject;
 pub use delete_objects::{DeleteFailure, DeleteObjects, DeleteObjectsOutput, KEYS_MAX};
 pub use get_object::GetObject;
+pub use get_object_attributes::{GetObjectAttributes, GetObjectAttributesOutput, ObjectPart};
 pub use head_bucket::{HeadBucket, HeadBucketOutput};
 pub use head_object::HeadObject;
 pub use list_multipart_uploads::{ListMultipartUploads, ListMultipartUploadsOutput, ListedUpload};

@@ -3,11 +3,11 @@
 use http::StatusCode;
 
 use super::{
-    draft::{X_AMZ_VERSION_ID, crc64nvme, etag},
+    draft::{X_AMZ_VERSION_ID, etag, stored_checksum},
     metadata::ObjectMetadata,
 };
 use crate::{
-    checksum::{ChecksumType, Crc64Nvme, X_AMZ_CHECKSUM_TYPE},
+    checksum::StoredChecksum,
     date,
     error::ServiceError,
     head::Headers,
@@ -34,9 +34,7 @@ pub struct ObjectHead {
     /// How many tags the object has, if the service says so.
     pub tag_count: u32,
     /// The stored checksum. A server may show the whole object's on a range too, so it proves a whole body only.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
-    /// What the stored checksum covers.
-    pub checksum_type: Option<ChecksumType>,
+    pub checksum: Option<StoredChecksum>,
     /// How many parts the object was made of, if asked for by part number.
     pub parts_count: Option<u32>,
     /// The version, in a bucket that keeps versions.
@@ -77,8 +75,7 @@ impl ObjectHead {
             last_modified_ns: last_modified.map(|seconds| seconds.saturating_mul(1_000_000_000)),
             metadata: ObjectMetadata::read(headers),
             tag_count: headers.text(X_AMZ_TAGGING_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0),
-            checksum_crc64nvme: crc64nvme(headers),
-            checksum_type: headers.text(X_AMZ_CHECKSUM_TYPE).and_then(ChecksumType::parse),
+            checksum: stored_checksum(headers),
             parts_count: headers.text(X_AMZ_MP_PARTS_COUNT).and_then(|count| count.parse().ok()),
             version_id: headers.text(X_AMZ_VERSION_ID).map(str::to_owned),
         })
@@ -100,7 +97,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::draft::tests::headers, *};
-    use crate::error::{Class, Kind};
+    use crate::{
+        checksum::Crc64Nvme,
+        error::{Class, Kind},
+    };
 
     #[test]
     fn a_whole_object() {
@@ -123,8 +123,7 @@ mod tests {
         assert_eq!(head.metadata.content_type.as_deref(), Some("text/plain"));
         assert_eq!(head.tag_count, 2);
         assert_eq!(head.metadata.user, [("a".to_owned(), "b".to_owned())]);
-        assert_eq!(head.checksum_crc64nvme, Some(Crc64Nvme(0xAE8B_1486_0A79_9888)));
-        assert_eq!(head.checksum_type, Some(ChecksumType::FullObject));
+        assert_eq!(head.checksum.unwrap().whole(), Some(Crc64Nvme(0xAE8B_1486_0A79_9888).into()));
         assert_eq!((head.parts_count, head.version_id.as_deref()), (Some(3), Some("v1")));
     }
 

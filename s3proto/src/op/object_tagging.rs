@@ -161,7 +161,7 @@ impl PutObjectTagging<'_> {
         draft::about_object(head, Method::PUT, address, self.key, &[("tagging", "")]);
         draft::content_length(head, self.document.len() as u64);
         head.header("content-type", "application/xml");
-        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
+        draft::checksums(head, self.content_md5, self.checksum_crc64nvme.map(Into::into));
     }
 
     /// # Errors

@@ -8,7 +8,7 @@ use super::{
     metadata::{InputError, ObjectMetadata},
 };
 use crate::{
-    checksum::{Crc64Nvme, Md5Digest},
+    checksum::{Checksum, Md5Digest},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -26,8 +26,8 @@ pub struct PutObject<'a> {
     pub metadata: &'a ObjectMetadata,
     /// The body's MD5, for servers that check no other.
     pub content_md5: Option<Md5Digest>,
-    /// The body's CRC, which the service checks and keeps.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// The body's checksum, which the service checks and keeps.
+    pub checksum: Option<Checksum>,
     /// When it may take the place of what is there.
     pub condition: Condition<'a>,
 }
@@ -38,7 +38,7 @@ pub struct PutObjectOutput {
     /// The new version's tag; a server that gives none leaves the caller to look.
     pub etag: Option<ETag>,
     /// The checksum as the service keeps it; absent if it ignored ours.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
     /// The version, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
@@ -49,7 +49,7 @@ impl PutObject<'_> {
     pub fn request(&self, address: &Address, head: &mut HeadText) -> Result<(), InputError> {
         draft::about_object(head, Method::PUT, address, self.key, &[]);
         draft::content_length(head, self.content_length);
-        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
+        draft::checksums(head, self.content_md5, self.checksum);
         self.condition.write(head);
         self.metadata.write(head)?;
         Ok(())
@@ -61,7 +61,7 @@ impl PutObject<'_> {
         draft::expect_success(status, headers, body)?;
         Ok(PutObjectOutput {
             etag: draft::etag(headers),
-            checksum_crc64nvme: draft::crc64nvme(headers),
+            checksum: draft::echoed_checksum(headers),
             version_id: headers.text(X_AMZ_VERSION_ID).map(str::to_owned),
         })
     }
@@ -73,7 +73,7 @@ mod tests {
         super::draft::tests::{address, headers, key, shown},
         *,
     };
-    use crate::error::Class;
+    use crate::{checksum::Crc64Nvme, error::Class};
 
     #[test]
     fn the_request() {
@@ -88,7 +88,7 @@ mod tests {
             content_length: 0,
             metadata: &metadata,
             content_md5: Some(Md5Digest([0; 16])),
-            checksum_crc64nvme: Some(Crc64Nvme(0)),
+            checksum: Some(Crc64Nvme(0).into()),
             condition: Condition::Absent,
         };
         let expected = "PUT /b/a/../b%20c\ncontent-length: 0\ncontent-md5: AAAAAAAAAAAAAAAAAAAAAA==\n\
@@ -104,9 +104,9 @@ mod tests {
         let answer = headers(&[("etag", "\"x\""), ("x-amz-checksum-crc64nvme", "rosUhgp5mIg=")]);
         let output = PutObject::parse(StatusCode::OK, &answer, b"").unwrap();
         assert_eq!(output.etag.unwrap().to_string(), "x");
-        assert_eq!(output.checksum_crc64nvme, Some(Crc64Nvme(0xAE8B_1486_0A79_9888)));
+        assert_eq!(output.checksum, Some(Crc64Nvme(0xAE8B_1486_0A79_9888).into()));
         let bare = PutObject::parse(StatusCode::OK, &Headers::new(), b"").unwrap();
-        assert_eq!((bare.etag, bare.checksum_crc64nvme, bare.version_id), (None, None, None));
+        assert_eq!((bare.etag, bare.checksum, bare.version_id), (None, None, None));
         let body = b"<Error><Code>SlowDown</Code><Message>m</Message></Error>";
         let error = PutObject::parse(StatusCode::SERVICE_UNAVAILABLE, &Headers::new(), body).unwrap_err();
         assert_eq!(error.class(), Class::Throttle);

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::draft;
 use crate::{
-    checksum::{Crc64Nvme, Md5Digest},
+    checksum::{Checksum, Md5Digest},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -24,8 +24,8 @@ pub struct UploadPart<'a> {
     pub content_length: u64,
     /// The body's MD5, for servers that check no other.
     pub content_md5: Option<Md5Digest>,
-    /// The body's CRC, which the service checks and keeps.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    /// The body's checksum, which the service checks and keeps.
+    pub checksum: Option<Checksum>,
 }
 
 /// The part as stored.
@@ -34,7 +34,7 @@ pub struct UploadPartOutput {
     /// Its tag, without which the upload cannot be completed.
     pub etag: Option<ETag>,
     /// The checksum as the service keeps it; absent if it ignored ours.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
 }
 
 impl UploadPart<'_> {
@@ -44,14 +44,14 @@ impl UploadPart<'_> {
         let query = [("partNumber", number.as_str()), ("uploadId", self.upload_id.as_str())];
         draft::about_object(head, Method::PUT, address, self.key, &query);
         draft::content_length(head, self.content_length);
-        draft::checksums(head, self.content_md5, self.checksum_crc64nvme);
+        draft::checksums(head, self.content_md5, self.checksum);
     }
 
     /// # Errors
     /// [`ServiceError`] when the service refused.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<UploadPartOutput, ServiceError> {
         draft::expect_success(status, headers, body)?;
-        Ok(UploadPartOutput { etag: draft::etag(headers), checksum_crc64nvme: draft::crc64nvme(headers) })
+        Ok(UploadPartOutput { etag: draft::etag(headers), checksum: draft::echoed_checksum(headers) })
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
         super::draft::tests::{address, headers, key, shown},
         *,
     };
-    use crate::error::Class;
+    use crate::{checksum::Crc64Nvme, error::Class};
 
     #[test]
     fn the_request() {
@@ -72,7 +72,7 @@ mod tests {
             part_number: PartNumber::new(7).unwrap(),
             content_length: 5,
             content_md5: None,
-            checksum_crc64nvme: Some(Crc64Nvme(0)),
+            checksum: Some(Crc64Nvme(0).into()),
         };
         let expected = "PUT /b/k?partNumber=7&uploadId=u%2F%2B\ncontent-length: 5\nhost: h:9\n\
             x-amz-checksum-crc64nvme: AAAAAAAAAAA=";
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_answer() {
         let output = UploadPart::parse(StatusCode::OK, &headers(&[("etag", "\"x\"")]), b"").unwrap();
-        assert_eq!((output.etag.unwrap().to_string().as_str(), output.checksum_crc64nvme), ("x", None));
+        assert_eq!((output.etag.unwrap().to_string().as_str(), output.checksum), ("x", None));
         assert_eq!(UploadPart::parse(StatusCode::OK, &Headers::new(), b"").unwrap().etag, None);
         let body = b"<Error><Code>NoSuchUpload</Code><Message>m</Message></Error>";
         let error = UploadPart::parse(StatusCode::NOT_FOUND, &Headers::new(), body).unwrap_err();

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 
 use super::{copy_object::CopySource, draft};
 use crate::{
-    checksum::Crc64Nvme,
+    checksum::{Algorithm, Checksum},
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -35,7 +35,7 @@ pub struct UploadPartCopyOutput {
     /// Its tag, without which the upload cannot be completed.
     pub etag: Option<ETag>,
     /// The checksum as the service computed it.
-    pub checksum_crc64nvme: Option<Crc64Nvme>,
+    pub checksum: Option<Checksum>,
 }
 
 impl UploadPartCopy<'_> {
@@ -58,12 +58,14 @@ impl UploadPartCopy<'_> {
     /// [`ServiceError`] when the service refused, under whatever status, or did not say.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<UploadPartCopyOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CopyPartResult"], |document| {
-            let mut output = UploadPartCopyOutput { etag: None, checksum_crc64nvme: None };
+            let mut output = UploadPartCopyOutput { etag: None, checksum: None };
             while let Some(element) = document.child()? {
-                match element.name() {
-                    "ETag" => output.etag = ETag::parse(document.text()?).ok(),
-                    "ChecksumCRC64NVME" => output.checksum_crc64nvme = Crc64Nvme::parse_base64(document.text()?.trim()),
-                    _ => document.skip()?,
+                match (element.name(), Algorithm::of_element(element.name())) {
+                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
+                    (_, Some(algorithm)) => {
+                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
+                    }
+                    (_, None) => document.skip()?,
                 }
             }
             Ok(output)

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use ropeway_s3proto::endpoint::{Endpoint, Scheme};
 
 use crate::client::peer::Peer;
+use crate::client::proxy::Proxies;
 use crate::client::wire::{Broken, ExpectedBody, Patience, Wire};
 use crate::client::{Failure, Phase, RequestBody, Timeouts, TlsSettings};
 
@@ -25,6 +26,7 @@ use crate::client::{Failure, Phase, RequestBody, Timeouts, TlsSettings};
 #[derive(Debug, Clone)]
 pub struct Carrier {
     ca_bundle: Option<PathBuf>,
+    proxies: Proxies,
     /// Read when the first service of https is met; many chains meet none.
     tls: Arc<OnceLock<Result<TlsSettings, String>>>,
 }
@@ -47,8 +49,8 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 impl Carrier {
     /// Trusts the certificates of `ca_bundle`, or the system's.
-    pub fn new(ca_bundle: Option<PathBuf>) -> Carrier {
-        Carrier { ca_bundle, tls: Arc::default() }
+    pub fn new(ca_bundle: Option<PathBuf>, proxies: Proxies) -> Carrier {
+        Carrier { ca_bundle, proxies, tls: Arc::default() }
     }
 
     fn tls(&self) -> Result<TlsSettings, String> {
@@ -88,12 +90,15 @@ impl Line {
             Scheme::Https => Some(self.carrier.tls().map_err(|error| ConnectorError::user(error.into()))?),
             Scheme::Http => None,
         };
-        let peer = Peer { host: endpoint.host, port: endpoint.port, tls, timeouts: self.timeouts };
+        let proxy = self.carrier.proxies.to(endpoint.scheme, &endpoint.host, endpoint.port);
+        let peer = Peer { host: endpoint.host, port: endpoint.port, tls, timeouts: self.timeouts, proxy };
+        let rewritten = peer.rewritten(head.as_bytes());
+        let head = rewritten.as_deref().unwrap_or(head.as_bytes());
         let stream = peer.connect().await.map_err(|failure| connector_error(&failure))?;
         let mut wire = Wire::new(stream, Patience { answer: self.timeouts.first_byte, body: self.timeouts.idle });
         let mut body = RequestBody::whole(Bytes::copy_from_slice(body));
         let broken = |broken: Broken| connector_error(&failure_of(&peer, broken));
-        wire.exchange(head.as_bytes(), &mut body, ExpectedBody::AsDeclared).await.map_err(broken)?;
+        wire.exchange(head, &mut body, ExpectedBody::AsDeclared).await.map_err(broken)?;
         let mut came = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -161,7 +166,7 @@ fn failure_of(peer: &Peer, broken: Broken) -> Failure {
 fn connector_error(failure: &Failure) -> ConnectorError {
     let text = failure.to_string();
     match failure {
-        Failure::Transport { phase: Phase::Tls, .. } => ConnectorError::user(text.into()),
+        Failure::Transport { phase: Phase::Tls | Phase::Proxy, .. } => ConnectorError::user(text.into()),
         _ => ConnectorError::io(text.into()),
     }
 }

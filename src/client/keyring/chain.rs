@@ -21,6 +21,7 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use ropeway_s3proto::sign::{Credentials, Secret};
 
 use super::{Carrier, Issued, Source};
+use crate::client::proxy::Proxies;
 
 /// Where to begin, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Chain {
     pub region: String,
     /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// What stands between us and services elsewhere.
+    pub proxies: Proxies,
     /// Where the instance's metadata service is, if a profile says so.
     pub instance_endpoint: Option<String>,
     /// How often the instance's metadata service is asked, and how long it may take. Where there is none, every run
@@ -110,7 +113,7 @@ impl Chain {
     pub fn providers(self) -> impl Source<Error = ChainError> {
         let config = ProviderConfig::without_region()
             .with_region(Some(Region::new(self.region.clone())))
-            .with_http_client(Carrier::new(self.ca_bundle.clone()));
+            .with_http_client(Carrier::new(self.ca_bundle.clone(), self.proxies.clone()));
         let mut files = EnvConfigFiles::builder();
         files = match &self.config_file {
             Some(path) => files.with_file(EnvConfigFileKind::Config, path),
