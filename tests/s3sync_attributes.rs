@@ -369,6 +369,27 @@ fn tags_cost_a_request_only_where_there_are_some() {
     assert_eq!(asked, ["tagged"]);
 }
 
+/// Some services forget the tags with which an upload was opened.
+#[test]
+fn tags_that_a_service_loses_with_an_upload_are_given_afterwards() {
+    for (kept, sets) in [(true, 0), (false, 2)] {
+        let (server, tree) = (Scripted::start(), Tree::new());
+        for name in ["one", "two"] {
+            tree.file(format!("source/{name}"), noise(1, 9 * MIB));
+            let document = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>";
+            server.on("GetObjectTagging", name).answer(Answer::xml(if kept { document } else { "" }));
+            server.on("PutObjectTagging", name).answer(Answer::new(200));
+        }
+        let run = up(&tree, &server.server, "bucket").args(["--tagging", "a=1", "--worker-size", "1", "--cores", "1"]);
+        assert_eq!(run.expect(0).count("transferred_objects"), 2);
+        assert_eq!(server.requests_of("GetObjectTagging").len(), 1, "it is looked at once");
+        let given = server.requests_of("PutObjectTagging");
+        assert_eq!(given.len(), sets);
+        let tag = "<Tag><Key>a</Key><Value>1</Value></Tag>";
+        assert!(given.iter().all(|request| String::from_utf8_lossy(&request.body).contains(tag)));
+    }
+}
+
 /// A server that records requests shows what was said of an object: the ACL is not shown by HEAD.
 #[test]
 fn local_to_s3_with_acl() {

@@ -108,6 +108,7 @@ pub struct Abilities {
     checksum: AtomicU8,
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
+    upload_tags: AtomicU8,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -143,6 +144,17 @@ pub enum ETagsAre {
     Opaque,
 }
 
+/// What becomes of the tags with which a multipart upload is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadTags {
+    /// Not known yet.
+    Unknown,
+    /// The object has them.
+    Kept,
+    /// The service forgets them, as Ceph does up to Pacific: the object has to be given them when it is there.
+    Lost,
+}
+
 /// Whether the service copies what it is asked to, out of the run's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copies {
@@ -162,6 +174,20 @@ impl Abilities {
             2 => Copies::Refused,
             _ => Copies::Unknown,
         }
+    }
+
+    /// What becomes of the tags of uploads, as far as is known.
+    pub fn upload_tags(&self) -> UploadTags {
+        match self.upload_tags.load(Ordering::Relaxed) {
+            1 => UploadTags::Kept,
+            2 => UploadTags::Lost,
+            _ => UploadTags::Unknown,
+        }
+    }
+
+    /// Remembers what became of the first upload's tags.
+    pub fn learn_upload_tags(&self, kept: bool) {
+        self.upload_tags.store(if kept { 1 } else { 2 }, Ordering::Relaxed);
     }
 
     /// Remembers that it made a copy.

@@ -17,7 +17,7 @@ use ropeway_s3proto::op::ObjectMetadata;
 use super::board::{PartsJob, PartsReturned};
 use super::carry::{carry_part, read_ahead};
 use super::error::MAKE_ROOM;
-use super::multipart::{Whole, complete, create_upload};
+use super::multipart::{Whole, complete, create_upload, keep_tags};
 use super::part::{self, Cut};
 use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
@@ -477,6 +477,9 @@ async fn finish(
             let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
             let judged = async {
                 let (answer, acknowledged) = completed.await?;
+                if let Some(tagging) = &about.metadata.tagging {
+                    keep_tags(side, &key, tagging).await?;
+                }
                 let proof = match attached.large.way {
                     Way::Streamed => acknowledged.proof,
                     Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,
