@@ -216,6 +216,9 @@ fn s3_to_s3_server_side_copy_with_storage_class() {
 fn s3_to_s3_server_side_copy_with_special_chars() {
     let (watched, tree) = (Watched::start(), Tree::new());
     let server = &watched.server;
+    if server.skip(&["ceph", "rgw"], "it decodes the name of a part's source twice, and dies of what comes out") {
+        return;
+    }
     let (from, to) = (server.bucket("odd-from"), server.bucket("odd-to"));
     let odd = ["a b", "a+b", "a%20b", "a?versionId=1", "dir/../x", "ü/日本", "#&=;:@,!$'()*", "small?"];
     for key in odd {
@@ -351,6 +354,8 @@ fn every_kind_of_refusal_leaves_the_other_way_open() {
         (400, "InvalidRequest"),
         (404, "NoSuchBucket"),
         (404, "NoSuchKey"),
+        // Of a service that looks at another object than it was told.
+        (412, "PreconditionFailed"),
     ] {
         let (server, tree) = (scripted(), Tree::new());
         server.on("CopyObject", "copy/small").answer(Answer::error(status, code));

@@ -109,6 +109,7 @@ pub struct Abilities {
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
     upload_tags: AtomicU8,
+    copy_tags: AtomicU8,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -144,9 +145,18 @@ pub enum ETagsAre {
     Opaque,
 }
 
-/// What becomes of the tags with which a multipart upload is opened.
+/// Where tags are given to an object that is yet to be, and may get lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadTags {
+pub enum TagsGivenTo {
+    /// A multipart upload, when it is opened.
+    Upload,
+    /// A copy that the service makes in one piece.
+    Copy,
+}
+
+/// What becomes of such tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenTags {
     /// Not known yet.
     Unknown,
     /// The object has them.
@@ -176,18 +186,25 @@ impl Abilities {
         }
     }
 
-    /// What becomes of the tags of uploads, as far as is known.
-    pub fn upload_tags(&self) -> UploadTags {
-        match self.upload_tags.load(Ordering::Relaxed) {
-            1 => UploadTags::Kept,
-            2 => UploadTags::Lost,
-            _ => UploadTags::Unknown,
+    /// What becomes of tags, as far as is known.
+    pub fn given_tags(&self, to: TagsGivenTo) -> GivenTags {
+        match self.tags_word(to).load(Ordering::Relaxed) {
+            1 => GivenTags::Kept,
+            2 => GivenTags::Lost,
+            _ => GivenTags::Unknown,
         }
     }
 
-    /// Remembers what became of the first upload's tags.
-    pub fn learn_upload_tags(&self, kept: bool) {
-        self.upload_tags.store(if kept { 1 } else { 2 }, Ordering::Relaxed);
+    /// Remembers what became of the first.
+    pub fn learn_given_tags(&self, to: TagsGivenTo, kept: bool) {
+        self.tags_word(to).store(if kept { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    fn tags_word(&self, to: TagsGivenTo) -> &AtomicU8 {
+        match to {
+            TagsGivenTo::Upload => &self.upload_tags,
+            TagsGivenTo::Copy => &self.copy_tags,
+        }
     }
 
     /// Remembers that it made a copy.

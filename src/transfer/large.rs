@@ -17,16 +17,17 @@ use ropeway_s3proto::op::ObjectMetadata;
 use super::board::{PartsJob, PartsReturned};
 use super::carry::{carry_part, read_ahead};
 use super::error::MAKE_ROOM;
-use super::multipart::{Whole, complete, create_upload, keep_tags};
+use super::multipart::{Whole, complete, create_upload};
 use super::part::{self, Cut};
 use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
+use super::tags::keep_tags;
 use super::turnstile::Turnstile;
 use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
 use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, Way, metadata};
-use crate::client::{Checks, UploadProof};
+use crate::client::{Checks, TagsGivenTo, UploadProof};
 use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
 
@@ -477,9 +478,7 @@ async fn finish(
             let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
             let judged = async {
                 let (answer, acknowledged) = completed.await?;
-                if let Some(tagging) = &about.metadata.tagging {
-                    keep_tags(side, &key, tagging).await?;
-                }
+                keep_tags(side, &key, &about.metadata, TagsGivenTo::Upload).await?;
                 let proof = match attached.large.way {
                     Way::Streamed => acknowledged.proof,
                     Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,

@@ -29,6 +29,7 @@ mod side;
 mod small;
 mod stop;
 mod sums;
+mod tags;
 mod turnstile;
 mod undo;
 mod verify;
@@ -53,7 +54,6 @@ use compare::Likeness;
 
 pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
-pub use copy::{sync_tags, tags_differ};
 pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
@@ -61,6 +61,7 @@ pub use rate::Limited;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
+pub use tags::{sync_tags, tags_differ};
 use verify::ETags;
 pub use verify::{Integrity, Proof, Unproven};
 

@@ -2,16 +2,15 @@
 //! the answer is lost.
 
 use ropeway_s3proto::checksum::{Algorithm, ChecksumType, Crc64Nvme, StoredChecksum};
-use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
-use ropeway_s3proto::op::{Condition, ObjectMetadata, Tags};
+use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
 use super::large::PartDone;
 use super::part::Cut;
 use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
 use super::verify::{self, Compared, Proof, Unproven};
 use super::{Error, Kit, metadata, sums};
-use crate::client::{self, CompletedPart, Failure, ObjectHead, UploadProof, UploadTags, Uploaded};
+use crate::client::{self, CompletedPart, Failure, ObjectHead, UploadProof, Uploaded};
 
 pub(super) async fn create_upload(
     kit: &Kit,
@@ -120,28 +119,6 @@ fn made_of(
 
 fn uploaded(head: ObjectHead) -> Uploaded {
     Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, checksum: head.checksum }
-}
-
-/// Makes sure that the object which an upload has become has the tags that the upload was opened with: some services forget
-/// them. Whether this one does is looked at once.
-pub(super) async fn keep_tags(side: &BucketSide, key: &Key, tagging: &str) -> Result<(), Error> {
-    let Some(tags) = Tags::parse(tagging) else { return Ok(()) };
-    let abilities = side.client.abilities();
-    let lost = match abilities.upload_tags() {
-        UploadTags::Kept => false,
-        UploadTags::Lost => true,
-        UploadTags::Unknown => {
-            let lost = match side.client.tags(key).await {
-                Ok(theirs) => theirs != tags,
-                // Who may not look has to believe it.
-                Err(error) if matches!(error.class(), Class::Denied | Class::Unsupported) => false,
-                Err(error) => return Err(Error::target(error)),
-            };
-            abilities.learn_upload_tags(!lost);
-            lost
-        }
-    };
-    if lost { side.client.set_tags(key, &tags).await.map_err(Error::target) } else { Ok(()) }
 }
 
 /// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try
