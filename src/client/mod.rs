@@ -113,6 +113,8 @@ pub struct Abilities {
     checksum: AtomicU8,
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
+    upload_tags: AtomicU8,
+    copy_tags: AtomicU8,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -148,6 +150,26 @@ pub enum ETagsAre {
     Opaque,
 }
 
+/// Where tags are given to an object that is yet to be, and may get lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagsGivenTo {
+    /// A multipart upload, when it is opened.
+    Upload,
+    /// A copy that the service makes in one piece.
+    Copy,
+}
+
+/// What becomes of such tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenTags {
+    /// Not known yet.
+    Unknown,
+    /// The object has them.
+    Kept,
+    /// The service forgets them, as Ceph does up to Pacific: the object has to be given them when it is there.
+    Lost,
+}
+
 /// Whether the service copies what it is asked to, out of the run's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copies {
@@ -176,6 +198,27 @@ impl Abilities {
             1 => Copies::Made,
             2 => Copies::Refused,
             _ => Copies::Unknown,
+        }
+    }
+
+    /// What becomes of tags, as far as is known.
+    pub fn given_tags(&self, to: TagsGivenTo) -> GivenTags {
+        match self.tags_word(to).load(Ordering::Relaxed) {
+            1 => GivenTags::Kept,
+            2 => GivenTags::Lost,
+            _ => GivenTags::Unknown,
+        }
+    }
+
+    /// Remembers what became of the first.
+    pub fn learn_given_tags(&self, to: TagsGivenTo, kept: bool) {
+        self.tags_word(to).store(if kept { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    fn tags_word(&self, to: TagsGivenTo) -> &AtomicU8 {
+        match to {
+            TagsGivenTo::Upload => &self.upload_tags,
+            TagsGivenTo::Copy => &self.copy_tags,
         }
     }
 

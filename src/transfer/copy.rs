@@ -1,4 +1,4 @@
-//! Copies that the target's service makes by itself, and the tags that are made equal where nothing needs copying.
+//! Copies that the target's service makes by itself.
 //!
 //! What a copy is given is said in full, never left to the service, so that an object copied so is the same as one that came
 //! through here. It is of the very object that was looked at (`x-amz-copy-source-if-match`). A service that may not read the
@@ -6,14 +6,15 @@
 
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
-use ropeway_s3proto::op::{Condition, CopySource, ObjectMetadata, Tags};
+use ropeway_s3proto::op::{Condition, CopySource};
 
 use super::large::{About, Attached, Destination, PartDone};
 use super::part::Part;
 use super::side::{Acknowledged, BucketSide, Content, Opened};
+use super::tags::keep_tags;
 use super::verify::{Proof, Unproven};
-use super::{Error, Kit, Lacks, Receipt, Side, Version, metadata};
-use crate::client::{self, Copied, Copies};
+use super::{Error, Kit, Lacks, Receipt, Side, Version};
+use crate::client::{self, Copied, Copies, TagsGivenTo};
 use crate::entry::Action;
 
 /// Whether the target's service is to be asked first.
@@ -47,6 +48,7 @@ pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &A
     };
     side.client.abilities().learn_copies_made();
     let proof = about.expected.check_copy(&answer, kit.etags(side))?;
+    keep_tags(side, &key, &about.metadata, TagsGivenTo::Copy).await?;
     kit.moved(source.size_bytes);
     let version = Version { modified_ns: source.modified_ns, etag: object.etag.cloned() };
     let whole = answer.checksum.and_then(|stored| stored.whole());
@@ -86,57 +88,6 @@ pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<
     })
 }
 
-/// Makes the tags of an object that needs no copying the source's. Says whether they were others.
-pub async fn sync_tags(kit: &Kit, action: &Action) -> Result<bool, Error> {
-    let (source, target) = sides(kit);
-    let target_key = target.key(&action.entry.key)?;
-    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
-    if ours == theirs {
-        return Ok(false);
-    }
-    if kit.limited.objects.is_set() {
-        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
-    }
-    kit.stop.or_abandon(async { target.client.set_tags(&target_key, &ours).await.map_err(Error::target) }).await?;
-    Ok(true)
-}
-
-/// Whether [`sync_tags`] would change anything.
-pub async fn tags_differ(kit: &Kit, action: &Action) -> Result<bool, Error> {
-    let (ours, theirs) = tags_of_both(kit, &action.entry.key).await?;
-    Ok(ours != theirs)
-}
-
-/// The tags of an object in both buckets.
-pub async fn tags_of_both(kit: &Kit, key: &str) -> Result<(Tags, Tags), Error> {
-    let (source, target) = sides(kit);
-    let target_key = target.key(key)?;
-    kit.stop.or_abandon(both_tags(source, target, key, &target_key)).await
-}
-
-/// What an object says of itself in both buckets, without what Ropeway and s3sync have said of it.
-pub async fn metadata_of_both(kit: &Kit, key: &str) -> Result<(ObjectMetadata, ObjectMetadata), Error> {
-    let (source, target) = sides(kit);
-    let asked = async {
-        let mut ours = source.client.head(&source.key(key)?).await.map_err(Error::source)?.metadata;
-        let mut theirs = target.client.head(&target.key(key)?).await.map_err(Error::target)?.metadata;
-        metadata::keep_what_compares(&mut ours, &mut theirs);
-        Ok((ours, theirs))
-    };
-    kit.stop.or_abandon(asked).await
-}
-
-async fn both_tags(
-    source: &BucketSide,
-    target: &BucketSide,
-    relative: &str,
-    target_key: &Key,
-) -> Result<(Tags, Tags), Error> {
-    let ours = source.client.tags(&source.key(relative)?, None).await.map_err(Error::source)?;
-    let theirs = target.client.tags(target_key, None).await.map_err(Error::target)?;
-    Ok((ours, theirs))
-}
-
 fn sides(kit: &Kit) -> (&BucketSide, &BucketSide) {
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => (source, target),
@@ -166,20 +117,20 @@ fn copied_from<'a>(from: &'a BucketSide, object: CopiedObject<'a>) -> Copied<'a>
     Copied { source, protection: from.client.protection() }
 }
 
-/// What a failed copy means. A condition that did not hold may be the source's or the target's; the source tells.
+/// What a failed copy means. A condition that did not hold may be the source's or the target's; a look at the source tells.
 async fn judge(from: &BucketSide, source: CopiedObject<'_>, condition: Condition<'_>, error: client::Error) -> Error {
     if is_archived(&error) {
         return Error::Archived;
     }
     match error.class() {
         Class::Conflict if error.code() == Some("PreconditionFailed") => {
-            if condition != Condition::Always
-                && let Ok(head) = from.client.head_version(source.key, source.version).await
-                && head.etag.as_ref() == source.etag
-            {
-                return Error::target(error);
+            let now = from.client.head_version(source.key, source.version).await;
+            match (now.is_ok_and(|head| head.etag.as_ref() == source.etag), condition) {
+                (false, _) => Error::Changed(error.to_string()),
+                // The service looked at another object: some decode the source's name twice.
+                (true, Condition::Always) => Error::NotCopied(Box::new(error)),
+                (true, Condition::Absent | Condition::Is(_)) => Error::target(error),
             }
-            Error::Changed(error.to_string())
         }
         Class::Denied | Class::Unsupported | Class::Fatal | Class::WrongRegion => Error::NotCopied(Box::new(error)),
         // The service knows no such bucket or object; an upload that is gone is another matter.

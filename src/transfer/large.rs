@@ -23,10 +23,11 @@ use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
+use super::tags::keep_tags;
 use super::turnstile::Turnstile;
 use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
 use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, Way, metadata};
-use crate::client::{Checks, UploadProof};
+use crate::client::{Checks, TagsGivenTo, UploadProof};
 use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
 
@@ -432,6 +433,10 @@ async fn check(
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
     if attached.large.way == Way::Copied {
+        let original = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
+        if let (Some(original), Some(copy)) = (original, crc_of_copies(&parts)) {
+            verify::same_checksum(StoredChecksum::of_bytes(original), StoredChecksum::of_bytes(copy.into()))?;
+        }
         return Ok((parts, NOT_COMPARED));
     }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
@@ -448,6 +453,11 @@ async fn check(
     Ok((parts, proof))
 }
 
+/// The sum of a content that was copied in parts: the service alone knows theirs, and not every service tells.
+fn crc_of_copies(parts: &[PartDone]) -> Option<Crc64Nvme> {
+    parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts))
+}
+
 /// Makes the object appear at the target.
 async fn finish(
     kit: &Kit,
@@ -460,13 +470,8 @@ async fn finish(
     let size_bytes = attached.large.size_bytes;
     let crc = match attached.large.way {
         Way::Streamed => Some(combined_crc(parts)),
-        // Of copied parts the service alone knows the sums, and not every service tells.
-        Way::Copied => parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts)),
+        Way::Copied => crc_of_copies(parts),
     };
-    let theirs = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
-    if let (Way::Copied, Some(theirs), Some(ours)) = (attached.large.way, theirs, crc) {
-        verify::same_checksum(StoredChecksum::of_bytes(ours.into()), StoredChecksum::of_bytes(theirs))?;
-    }
     let (proof, etag, kept) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
@@ -477,6 +482,7 @@ async fn finish(
             let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
             let judged = async {
                 let (answer, acknowledged) = completed.await?;
+                keep_tags(side, &key, &about.metadata, TagsGivenTo::Upload).await?;
                 let proof = match attached.large.way {
                     Way::Streamed => acknowledged.proof,
                     Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,

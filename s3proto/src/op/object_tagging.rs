@@ -89,11 +89,14 @@ impl GetObjectTagging<'_> {
         draft::about_object(head, Method::GET, address, self.key, draft::given(&pairs, &mut [("", ""); 2]));
     }
 
-    /// Reads the tags.
+    /// Reads the tags. Of an object that never had any, Ceph says nothing at all, under 200.
     ///
     /// # Errors
     /// [`ServiceError`] when the service refused, or a tag has no name.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<Tags, ServiceError> {
+        if status.is_success() && body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Tags::default());
+        }
         draft::expect_document(status, headers, body, &["Tagging"], |document| {
             let mut tags = Vec::new();
             while let Some(element) = document.child()? {
@@ -243,7 +246,10 @@ mod tests {
         assert_eq!(parse(body).unwrap(), tags(&[("a", ""), ("b", "2")]));
         assert_eq!(parse("<Tagging><TagSet/></Tagging>").unwrap(), Tags::default());
         assert!(parse("<Tagging><TagSet><Tag><Value>1</Value></Tag></TagSet></Tagging>").is_err());
-        assert!(parse("").is_err());
+        assert_eq!(parse("").unwrap(), Tags::default());
+        assert!(parse("<Tagging>").is_err());
+        let refused = GetObjectTagging::parse(StatusCode::FORBIDDEN, &Headers::new(), b"");
+        assert!(refused.is_err());
     }
 
     proptest! {
