@@ -87,6 +87,9 @@ const UNUSED_BEFORE: Duration = Duration::from_secs(5);
 /// After a renewal in time failed, the next one is tried so much later; the old keys are still good.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
+/// Within this time of a failure, who asks is told of it, and the source is left in peace.
+const FAILURE_IS_NEWS: Duration = Duration::from_secs(1);
+
 /// A timer that is not set for longer needs no thought about how long one may be set.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(86_400);
 
@@ -167,7 +170,7 @@ async fn serve<S: Source>(make: impl FnOnce() -> S, ready: Ready<S::Error>, mut 
     }
     let mut next_look = Instant::now() + publish.borrow().time_left(system_unix_s());
     let mut refused_at: Option<Instant> = None;
-    let mut waiting: Vec<Ask> = Vec::new();
+    let mut failed: Option<(Instant, Arc<str>)> = None;
     loop {
         let ask = tokio::select! {
             ask = asks.recv() => match ask {
@@ -177,10 +180,17 @@ async fn serve<S: Source>(make: impl FnOnce() -> S, ready: Ready<S::Error>, mut 
             () = tokio::time::sleep_until(next_look) => None,
         };
         let current = publish.borrow().clone();
+        let (mut asker, mut refused) = (None, false);
         if let Some(ask) = ask {
             // They were renewed meanwhile, or have to be; or somebody refuses them that should not.
             if current.number > ask.held {
                 ask.answer(Ok(current));
+                continue;
+            }
+            if let Some((at, text)) = &failed
+                && at.elapsed() < FAILURE_IS_NEWS
+            {
+                ask.answer(Err(text.clone()));
                 continue;
             }
             if system_unix_s() < current.ends_at_s {
@@ -188,25 +198,30 @@ async fn serve<S: Source>(make: impl FnOnce() -> S, ready: Ready<S::Error>, mut 
                     ask.answer(Err("the service refuses the new keys as well".into()));
                     continue;
                 }
-                refused_at = Some(Instant::now());
+                refused = true;
             }
-            waiting.push(ask);
+            asker = Some(ask);
         }
         match source.issue().await {
             Ok(issued) => {
+                failed = None;
+                if refused {
+                    refused_at = Some(Instant::now());
+                }
                 let edition = Arc::new(Edition::new(current.number + 1, issued, system_unix_s()));
                 next_look = Instant::now() + edition.time_left(system_unix_s());
                 publish.send_replace(edition.clone());
-                waiting.drain(..).for_each(|ask| ask.answer(Ok(edition.clone())));
+                if let Some(ask) = asker {
+                    ask.answer(Ok(edition));
+                }
             }
             Err(error) => {
                 next_look = Instant::now() + PAUSE_AFTER_FAILURE;
-                // Who asked meanwhile would be told the same, after another question to a source that has no answer.
-                while let Ok(ask) = asks.try_recv() {
-                    waiting.push(ask);
-                }
                 let text: Arc<str> = error.to_string().into();
-                waiting.drain(..).for_each(|ask| ask.answer(Err(text.clone())));
+                if let Some(ask) = asker {
+                    ask.answer(Err(text.clone()));
+                }
+                failed = Some((Instant::now(), text));
             }
         }
     }
