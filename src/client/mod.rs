@@ -27,7 +27,7 @@ mod tls;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ pub struct Abilities {
     checksum: AtomicU8,
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
+    parts_untold: AtomicBool,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -209,6 +210,16 @@ impl Abilities {
             ETagsOf::Contents => &self.plain_etags,
             ETagsOf::Parts => &self.etags_of_parts,
         }
+    }
+
+    /// Whether the service is known not to list the parts of objects.
+    pub fn parts_untold(&self) -> bool {
+        self.parts_untold.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the service does not list the parts of objects.
+    pub fn learn_parts_untold(&self) {
+        self.parts_untold.store(true, Ordering::Relaxed);
     }
 
     /// How uploads are proven here.
