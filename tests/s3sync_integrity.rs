@@ -721,6 +721,16 @@ fn disable_multipart_verify_compares_parts_but_not_what_covers_them() {
 }
 
 #[test]
+fn disable_etag_verify_leaves_the_checksums_of_parts() {
+    let (server, tree, content) = (without_unasked_checksums(), Tree::new(), noise(19, 11 * MIB));
+    let bucket = server.bucket("no-etag");
+    server.put_parts(&bucket, "etag", &cut(&content, &[5 * MIB, 6 * MIB]), None, &[]);
+    server.put_parts(&bucket, "sum", &cut(&content, &[5 * MIB, 6 * MIB]), Some(("SHA1", "COMPOSITE")), &[]);
+    let down = sync(&tree, &format!("s3://{bucket}/"), "files").from(&server).arg("--disable-etag-verify").expect(0);
+    assert_eq!((verified(&down), down.count("warnings")), ([1, 1, 0, 1], 0));
+}
+
+#[test]
 fn disable_content_md5_header_sends_none_and_compares_etags_all_the_same() {
     for flags in [&[][..], &["--disable-content-md5-header"]] {
         let (server, tree) = (Scripted::start(), Tree::new());

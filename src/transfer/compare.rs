@@ -11,7 +11,7 @@ use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key};
 
 use super::carry::{Hashes, PartHashes};
-use super::parts_of::{PartsOf, parts_of};
+use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::side::{BucketSide, Side};
 use super::verify::{ETags, Expected, ExpectedChecksum, ExpectedETag, Taken, Unproven, Wanted};
 use super::{Error, Kit, part};
@@ -40,16 +40,16 @@ pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool)
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) if !bytes => {
-            let source = About::ask(source, SideName::Source, &entry.key).await?;
-            let target = About::ask(target, SideName::Target, &entry.key).await?;
+            let source = About::ask(source, SideName::Source, &entry.key, By::Either).await?;
+            let target = About::ask(target, SideName::Target, &entry.key, By::Either).await?;
             Ok(same_word(&source, &target))
         }
         (Side::Local(_), Side::Bucket(side)) if !bytes => {
-            let about = About::ask(side, SideName::Target, &entry.key).await?;
+            let about = About::ask(side, SideName::Target, &entry.key, By::Either).await?;
             with_file(kit, SideName::Source, entry, side, about, By::Either).await
         }
         (Side::Bucket(side), Side::Local(_)) if !bytes => {
-            let about = About::ask(side, SideName::Source, &entry.key).await?;
+            let about = About::ask(side, SideName::Source, &entry.key, By::Either).await?;
             with_file(kit, SideName::Target, &target, side, about, By::Either).await
         }
         _ => {
@@ -82,8 +82,8 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => {
-            let source = About::ask(source, SideName::Source, &entry.key).await?;
-            let target = About::ask(target, SideName::Target, &entry.key).await?;
+            let source = About::ask(source, SideName::Source, &entry.key, by).await?;
+            let target = About::ask(target, SideName::Target, &entry.key, by).await?;
             Ok(match by {
                 By::ETag => same_etag(&source, &target),
                 By::Checksum(algorithm) => same_stored(&source, &target, algorithm),
@@ -91,11 +91,11 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
             })
         }
         (Side::Local(_), Side::Bucket(side)) => {
-            let about = About::ask(side, SideName::Target, &entry.key).await?;
+            let about = About::ask(side, SideName::Target, &entry.key, by).await?;
             with_file(kit, SideName::Source, entry, side, about, by).await
         }
         (Side::Bucket(side), Side::Local(_)) => {
-            let about = About::ask(side, SideName::Source, &entry.key).await?;
+            let about = About::ask(side, SideName::Source, &entry.key, by).await?;
             with_file(kit, SideName::Target, &at_target(), side, about, by).await
         }
         (Side::Local(_), Side::Local(_)) => compare(kit, entry, existing, true).await,
@@ -200,10 +200,13 @@ struct About {
 }
 
 impl About {
-    async fn ask(side: &BucketSide, name: SideName, key: &str) -> Result<About, Error> {
+    async fn ask(side: &BucketSide, name: SideName, key: &str, by: By) -> Result<About, Error> {
         let key = side.key(key)?;
         let head = side.client.head(&key).await.map_err(failed(name))?;
-        let parts = parts_of(side, &key, &head, false).await.map_err(failed(name))?;
+        let parts = match head.needs_parts() || by == By::ETag {
+            true => parts_of(side, &key, &head, false).await.map_err(failed(name))?,
+            false => stored_parts_of(&head),
+        };
         Ok(About { key, head, parts })
     }
 
