@@ -28,7 +28,7 @@ mod tls;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -115,6 +115,7 @@ pub struct Abilities {
     etags_of_parts: AtomicU8,
     upload_tags: AtomicU8,
     copy_tags: AtomicU8,
+    parts_untold: AtomicBool,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -267,6 +268,16 @@ impl Abilities {
             ETagsOf::Contents => &self.plain_etags,
             ETagsOf::Parts => &self.etags_of_parts,
         }
+    }
+
+    /// Whether the service is known not to list the parts of objects.
+    pub fn parts_untold(&self) -> bool {
+        self.parts_untold.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the service does not list the parts of objects.
+    pub fn learn_parts_untold(&self) {
+        self.parts_untold.store(true, Ordering::Relaxed);
     }
 
     /// How uploads are proven here.

@@ -5,7 +5,7 @@ use http::StatusCode;
 use ropeway_io::buf::Lease;
 use ropeway_io::hash::Crc64;
 use ropeway_s3proto::checksum::{Algorithm, Checksum, ChecksumType, Crc64Nvme, Md5Digest, StoredChecksum};
-use ropeway_s3proto::error::ServiceError;
+use ropeway_s3proto::error::{Kind, ServiceError};
 use ropeway_s3proto::head::{HeadText, Headers};
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId, VersionId};
 use ropeway_s3proto::op::{
@@ -186,9 +186,18 @@ impl Client {
                 Ok(BARE)
             };
             let page = self.perform("GetObjectAttributes", Some(key), make, async |client, answer| {
-                answer.whole(client, GetObjectAttributes::parse).await
+                match answer.whole(client, GetObjectAttributes::parse).await {
+                    Ok(page) => Ok(Some(page)),
+                    // A service that does not know the operation answers with the object, and will do so again.
+                    Err(Failure::Protocol(_)) => Ok(None),
+                    Err(Failure::Service(answer)) if answer.kind == Kind::Malformed && answer.status == 200 => Ok(None),
+                    Err(failure) => Err(failure),
+                }
             });
-            let page = page.await?;
+            let Some(page) = page.await? else {
+                self.abilities().learn_parts_untold();
+                return Ok(None);
+            };
             parts.extend(page.parts.iter().map(|part| part.size));
             match page.next {
                 // A page that leads back to where it began would never end.

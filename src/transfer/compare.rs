@@ -11,7 +11,7 @@ use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, VersionId};
 
 use super::carry::{Hashes, PartHashes};
-use super::parts_of::{PartsOf, parts_of};
+use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::side::{BucketSide, Side};
 use super::verify::{ETags, Expected, ExpectedChecksum, ExpectedETag, Taken, Unproven, Wanted};
 use super::{Error, Kit, part};
@@ -41,16 +41,16 @@ pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool)
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(to)) if !bytes => {
-            let source = About::ask(source, SideName::Source, entry).await?;
-            let target = About::ask(to, SideName::Target, &target).await?;
+            let source = About::ask(source, SideName::Source, entry, By::Either).await?;
+            let target = About::ask(to, SideName::Target, &target, By::Either).await?;
             Ok(same_word(&source, &target))
         }
         (Side::Local(_), Side::Bucket(side)) if !bytes => {
-            let about = About::ask(side, SideName::Target, &target).await?;
+            let about = About::ask(side, SideName::Target, &target, By::Either).await?;
             with_file(kit, SideName::Source, entry, side, about, By::Either).await
         }
         (Side::Bucket(side), Side::Local(_)) if !bytes => {
-            let about = About::ask(side, SideName::Source, entry).await?;
+            let about = About::ask(side, SideName::Source, entry, By::Either).await?;
             with_file(kit, SideName::Target, &target, side, about, By::Either).await
         }
         _ => {
@@ -84,8 +84,8 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => {
-            let source = About::ask(source, SideName::Source, entry).await?;
-            let target = About::ask(target, SideName::Target, &at_target()).await?;
+            let source = About::ask(source, SideName::Source, entry, by).await?;
+            let target = About::ask(target, SideName::Target, &at_target(), by).await?;
             Ok(match by {
                 By::ETag => same_etag(&source, &target),
                 By::Checksum(algorithm) => same_stored(&source, &target, algorithm),
@@ -93,11 +93,11 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
             })
         }
         (Side::Local(_), Side::Bucket(side)) => {
-            let about = About::ask(side, SideName::Target, &at_target()).await?;
+            let about = About::ask(side, SideName::Target, &at_target(), by).await?;
             with_file(kit, SideName::Source, entry, side, about, by).await
         }
         (Side::Bucket(side), Side::Local(_)) => {
-            let about = About::ask(side, SideName::Source, entry).await?;
+            let about = About::ask(side, SideName::Source, entry, by).await?;
             with_file(kit, SideName::Target, &at_target(), side, about, by).await
         }
         (Side::Local(_), Side::Local(_)) => compare(kit, entry, existing, true).await,
@@ -204,10 +204,13 @@ struct About {
 
 impl About {
     /// About the version of an entry, if it names one.
-    async fn ask(side: &BucketSide, name: SideName, entry: &Entry) -> Result<About, Error> {
+    async fn ask(side: &BucketSide, name: SideName, entry: &Entry, by: By) -> Result<About, Error> {
         let (key, version) = (side.key(&entry.key)?, entry.version.clone());
         let head = side.client.head_version(&key, version.as_ref()).await.map_err(failed(name))?;
-        let parts = parts_of(side, (&key, version.as_ref()), &head, false).await.map_err(failed(name))?;
+        let parts = match head.needs_parts() || by == By::ETag {
+            true => parts_of(side, (&key, version.as_ref()), &head, false).await.map_err(failed(name))?,
+            false => stored_parts_of(&head),
+        };
         Ok(About { key, version, head, parts })
     }
 

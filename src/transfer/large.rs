@@ -158,7 +158,7 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure:
                 )));
             }
             let keep = kit.integrity.keep_parts;
-            let parts = match sure || keep || head.needs_parts() && kit.integrity.etags {
+            let parts = match sure || keep || kit.integrity.needs_parts(&head) {
                 true => parts_of(side, (key, version.as_ref()), &head, sure || keep).await.map_err(Error::source)?,
                 false => stored_parts_of(&head),
             };
@@ -327,6 +327,9 @@ async fn checks_in_advance(
     let use_md5 = known != UploadProof::Checksum && kit.integrity.content_md5;
     let given = expected.of_bytes().filter(|checksum| use_sum && checksum.algorithm() == algorithm);
     let is_file = matches!(source.content, Content::File { .. });
+    if !use_sum && !use_md5 {
+        return Ok(Checks::default());
+    }
     if is_file || use_sum && given.is_none() && kit.integrity.upload_with.is_some() {
         let sum = Some(algorithm).filter(|algorithm| use_sum && *algorithm != Algorithm::Crc64Nvme);
         let ahead = read_ahead(kit, source, 0..source.size_bytes, Wanted { md5: use_md5, sum }).await?;

@@ -6,6 +6,7 @@
 //! believed at first, and the sure way is gone when what was compared did not agree.
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, VersionId};
 
 use super::metadata;
@@ -79,13 +80,15 @@ pub(super) async fn parts_of(
     if stored.cut().is_some() && (!sure || number == 1) {
         return Ok(stored);
     }
-    if sure || head.checksum.is_some() {
+    let abilities = side.client.abilities();
+    if (sure || head.checksum.is_some()) && !abilities.parts_untold() {
         match side.client.object_parts(key, version).await {
             Ok(Some(parts)) if parts.etag.is_none() || parts.etag == head.etag => {
                 return Ok(judge(&parts.sizes_bytes, number, size_bytes));
             }
             Ok(_) => {}
-            // It may not know how, or we may not ask. What else may be wrong shows in the next request.
+            Err(error) if error.class() == Class::Unsupported => abilities.learn_parts_untold(),
+            // We may not be allowed to ask. What else may be wrong shows in the next request.
             Err(error) => tracing::debug!(key = key.as_str(), %error, "the service does not list an object's parts"),
         }
     }

@@ -52,7 +52,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             kit.limited.bytes.take(source.size_bytes).await;
             let got = side.client.get_whole(key, version.as_ref(), source.size_bytes, &mut buffer).await;
             let (mut head, crc) = got.map_err(Error::source)?;
-            let parts = match sure || head.needs_parts() && kit.integrity.etags {
+            let parts = match sure || kit.integrity.needs_parts(&head) {
                 true => parts_of(side, (key, version.as_ref()), &head, sure).await.map_err(Error::source)?,
                 false => stored_parts_of(&head),
             };
