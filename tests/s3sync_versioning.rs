@@ -248,6 +248,9 @@ fn s3_to_s3_with_multipart_upload() {
 #[test]
 fn s3_to_s3_with_multipart_upload_auto_chunksize() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["ceph"], "it does not tell the sizes of parts") {
+        return;
+    }
     let [one, two] = two_buckets(&server, "auto-chunksize");
     for (seed, chunk) in [(1, "5MiB"), (2, "6MiB"), (3, "8MiB")] {
         tree.file("source/large", noise(seed, 17 * MIB));
@@ -312,8 +315,11 @@ fn every_version_says_where_it_comes_from() {
     let sources = server.versions(&one, "k");
     for ((source, _), (target, _)) in sources.iter().zip(server.versions(&two, "k")) {
         let (from, head) = (server.head_version(&one, "k", source), server.head_version(&two, "k", &target));
-        assert_eq!(head["x-amz-meta-s3sync_origin_version_id"], *source);
-        let modified = &head["x-amz-meta-s3sync_origin_last_modified"];
+        // Ceph makes hyphens of the underscores.
+        let head: std::collections::BTreeMap<_, _> =
+            head.into_iter().map(|(name, value)| (name.replace('_', "-"), value)).collect();
+        assert_eq!(head["x-amz-meta-s3sync-origin-version-id"], *source);
+        let modified = &head["x-amz-meta-s3sync-origin-last-modified"];
         assert!(modified.ends_with("+00:00") && modified.contains('T'), "{modified}");
         let seconds = |text: &str| text.split(':').nth(2).map(|rest| rest[..2].to_owned());
         assert_eq!(seconds(modified), seconds(&from["last-modified"]));

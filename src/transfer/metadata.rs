@@ -90,6 +90,7 @@ pub(super) async fn of_object(
         attributes.apply_to_object(&mut metadata, modified_ns);
     }
     if let (true, Some(version)) = (kit.marks_origins, version) {
+        metadata.user.retain(|(name, _)| !is_spelled(name, ORIGIN_VERSION) && !is_spelled(name, S3SYNC_MODIFIED));
         set(&mut metadata, ORIGIN_VERSION, version.as_str().to_owned());
         if let Some(time) = rfc3339_of_unix_ns(modified_ns) {
             set(&mut metadata, S3SYNC_MODIFIED, time);
@@ -100,7 +101,14 @@ pub(super) async fn of_object(
 
 /// The version of the source that an object was copied from, by Ropeway or by s3sync, where all versions were carried.
 pub(super) fn origin(metadata: &ObjectMetadata) -> Option<&str> {
-    user(metadata, ORIGIN_VERSION)
+    let origin = metadata.user.iter().find(|(name, _)| is_spelled(name, ORIGIN_VERSION));
+    origin.map(|(_, value)| value.as_str())
+}
+
+/// Whether a service gives this name back for the other: Ceph makes hyphens of the underscores.
+fn is_spelled(name: &str, wanted: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == wanted.len() && name.bytes().map(plain).eq(wanted.bytes().map(plain))
 }
 
 /// Leaves of two objects' user metadata what can be expected to be the same: neither what belongs to the upload that made the
@@ -109,7 +117,7 @@ pub(super) fn keep_what_compares(source: &mut ObjectMetadata, target: &mut Objec
     let has_time = user(source, MTIME).is_some();
     for metadata in [source, target] {
         forget_upload(metadata);
-        let own = |name: &str| [ORIGIN_VERSION, S3SYNC_MODIFIED].iter().any(|it| name.eq_ignore_ascii_case(it));
+        let own = |name: &str| [ORIGIN_VERSION, S3SYNC_MODIFIED].iter().any(|it| is_spelled(name, it));
         metadata.user.retain(|(name, _)| !own(name) && (has_time || !name.eq_ignore_ascii_case(MTIME)));
     }
 }
@@ -199,6 +207,21 @@ mod tests {
         assert_eq!(modified_ns(&none, Some(9 * SECOND_NS), 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
         assert_eq!(modified_ns(&none, Some(11 * SECOND_NS), 9 * SECOND_NS + 7), 11 * SECOND_NS);
         assert_eq!(modified_ns(&none, None, 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
+    }
+
+    #[test]
+    fn an_origin_is_known_by_whatever_spelling_a_service_has() {
+        for (name, is_origin) in [
+            ("s3sync_origin_version_id", true),
+            ("s3sync-origin-version-id", true),
+            ("S3sync_Origin_Version_Id", true),
+            ("s3sync_origin_version", false),
+            ("mtime", false),
+        ] {
+            let user = vec![(name.to_owned(), "v".to_owned())];
+            let metadata = ObjectMetadata { user, ..ObjectMetadata::default() };
+            assert_eq!(origin(&metadata).is_some(), is_origin, "{name}");
+        }
     }
 
     #[test]
