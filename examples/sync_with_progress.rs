@@ -85,6 +85,8 @@ impl Observer for Narrator {
             | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
+            | Event::SyncStatus { .. }
+            | Event::ReportSummary { .. }
             | Event::Difference { .. } => {}
         }
     }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ropeway_s3proto::checksum::Algorithm;
-use ropeway_s3proto::name::ETag;
+use ropeway_s3proto::name::{ETag, VersionId};
 
 /// A stretch of a listing: consecutive entries in raw byte order of their relative keys.
 #[derive(Debug, Default)]
@@ -16,6 +16,30 @@ pub struct Page {
     pub text: Vec<u8>,
     /// One row for each entry; its key is a range of `text`.
     pub rows: Vec<Row>,
+    /// Where versions are listed: those of each row's key, the newest first. Else empty.
+    pub versions: Vec<Vec<ObjectVersion>>,
+}
+
+/// One version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// The service's name for it.
+    pub id: VersionId,
+    /// Whether it is what the key means now.
+    pub is_latest: bool,
+    /// When it was written, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// None for a delete marker.
+    pub content: Option<VersionContent>,
+}
+
+/// What a version holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionContent {
+    /// Length of the content.
+    pub size_bytes: u64,
+    /// The ETag, where the side has one.
+    pub etag: Option<ETag>,
 }
 
 /// One entry of a [`Page`].
@@ -40,6 +64,7 @@ impl Page {
             size_bytes: row.size_bytes,
             modified_ns: row.modified_ns,
             etag: row.etag.as_ref(),
+            versions: self.versions.get(index).map(Vec::as_slice).unwrap_or_default(),
         }
     }
 
@@ -60,6 +85,8 @@ pub struct EntryRef<'a> {
     pub modified_ns: i64,
     /// The ETag, where the side has one.
     pub etag: Option<&'a ETag>,
+    /// Where versions are listed: all of this key, the newest first, which the rest is about.
+    pub versions: &'a [ObjectVersion],
 }
 
 /// One object or file that a transfer will read.
@@ -73,6 +100,8 @@ pub struct Entry {
     pub modified_ns: i64,
     /// The ETag, where the side has one.
     pub etag: Option<ETag>,
+    /// This version of the object, and not what its key means now.
+    pub version: Option<VersionId>,
 }
 
 /// Which of the two sides something concerns.
@@ -109,6 +138,17 @@ pub struct Action {
     pub reason: Reason,
     /// What the target has under that key.
     pub existing: Option<Existing>,
+    /// Where all versions are carried: those of both sides.
+    pub history: Option<Box<History>>,
+}
+
+/// The versions of one key on both sides, the newest first.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Those of the source that count.
+    pub source: Vec<ObjectVersion>,
+    /// Those of the target.
+    pub target: Vec<ObjectVersion>,
 }
 
 impl Action {
@@ -157,6 +197,8 @@ pub enum Reason {
     Content,
     /// It needs no copying; whether the tags agree is to be found out.
     Tags,
+    /// It is the version of a moment, or one of all versions.
+    Version,
     /// The same, by this alone; what cannot be compared is copied.
     UnlessSame(ContentBy),
     /// The ETags differ.
@@ -188,6 +230,7 @@ impl Reason {
             Reason::Checksum | Reason::UnlessSame(ContentBy::Checksum(_)) => "checksum",
             Reason::Unconditional => "unconditional",
             Reason::Tags => "tags",
+            Reason::Version => "version",
         }
     }
 }

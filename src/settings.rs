@@ -33,6 +33,8 @@ pub struct SyncSettings {
     pub integrity: Integrity,
     /// Which objects of the source count.
     pub filters: Filters,
+    /// Which versions of them.
+    pub versions: Versions,
     /// What objects are given beside their content, and when they may be written.
     pub attributes: Attributes,
     /// What is deleted at the end.
@@ -68,6 +70,7 @@ impl SyncSettings {
             dry_run: false,
             integrity: Integrity::default(),
             filters: Filters::default(),
+            versions: Versions::Latest,
             attributes: Attributes::default(),
             deletes: Deletes::default(),
             limits: Limits::default(),
@@ -90,6 +93,17 @@ pub enum Task {
     Sync,
     /// Say what they are, and change nothing.
     Verify(Depth),
+    /// Say of every object of the source whether it is in sync, and change nothing.
+    Report(Report),
+}
+
+/// What is reported beside whether an object is there and has the same content.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// Whether its headers and user metadata are the same.
+    pub metadata: bool,
+    /// Whether its tags are.
+    pub tags: bool,
 }
 
 /// How contents are compared.
@@ -208,6 +222,8 @@ pub struct Limits {
     pub shards: usize,
     /// Key ranges listed at the same time, over all shards.
     pub list_threads: usize,
+    /// Keys on a page of a listing.
+    pub page_keys: u32,
     /// Objects under way at the same time, over all shards.
     pub worker_size: usize,
     /// Parts under way at the same time, over all shards.
@@ -224,12 +240,16 @@ pub const WORKERS_PER_SHARD: usize = 16;
 /// Key ranges listed at the same time, unless the person says otherwise or there are more cores.
 pub const LIST_THREADS: usize = 8;
 
+/// The most that S3 puts on a page of a listing.
+pub const PAGE_KEYS: u32 = 1_000;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             memory_bytes: 256 << 20,
             shards: 1,
             list_threads: LIST_THREADS,
+            page_keys: PAGE_KEYS,
             worker_size: WORKERS_PER_SHARD,
             max_parallel_uploads: WORKERS_PER_SHARD,
             multipart_threshold_bytes: 8 << 20,
@@ -334,6 +354,18 @@ impl Default for Patience {
             stalls_end_a_try: true,
         }
     }
+}
+
+/// Which versions of an object are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// What its key means now.
+    #[default]
+    Latest,
+    /// All of them, one after the other, from one bucket that keeps versions to another.
+    All,
+    /// What its key meant at this time, in nanoseconds since 1970.
+    At(i64),
 }
 
 /// Which objects of the source count. By default, all of them.

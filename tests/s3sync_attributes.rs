@@ -185,6 +185,9 @@ fn local_to_s3_with_guess_mime_type_and_without() {
 #[test]
 fn local_to_s3_with_last_modified_metadata() {
     let (server, tree) = (Server::any(), files());
+    if server.skip(&["ceph", "rgw"], "it makes `-` of `_` in names of metadata") {
+        return;
+    }
     let bucket = server.bucket("last-modified");
     for (name, _) in SIZES {
         tree.set_modified(format!("source/{name}"), 1_255_369_830_500_000_000);
@@ -200,6 +203,9 @@ fn local_to_s3_with_last_modified_metadata() {
 #[test]
 fn s3_to_s3_with_last_modified_metadata() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["ceph", "rgw"], "it makes `-` of `_` in names of metadata") {
+        return;
+    }
     let (from, to) = (bucket_with(&server, "modified-from", &[]), server.bucket("modified-to"));
     across(&tree, &server, &from, &to).arg("--put-last-modified-metadata").expect(0);
     for (name, _) in SIZES {
@@ -320,6 +326,9 @@ fn s3_to_s3_with_copy_storage_class() {
 #[test]
 fn s3_to_s3_with_tagging() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["ceph", "rgw"], "there an object whose tags change is a newer one, and is copied for that") {
+        return;
+    }
     let (from, to) = (bucket_with(&server, "sync-tags-from", &OWN), server.bucket("sync-tags-to"));
     across(&tree, &server, &from, &to).expect(0);
     let sync = || across(&tree, &server, &from, &to).arg("--sync-latest-tagging").expect(0);
@@ -343,6 +352,9 @@ fn s3_to_s3_with_tagging() {
 #[test]
 fn s3_to_s3_with_tagging_dry_run() {
     let (server, tree) = (Server::any(), Tree::new());
+    if server.skip(&["ceph", "rgw"], "there an object whose tags change is a newer one, and is copied for that") {
+        return;
+    }
     let (from, to) = (bucket_with(&server, "dry-tags-from", &OWN), server.bucket("dry-tags-to"));
     across(&tree, &server, &from, &to).expect(0);
     set_tags(&server, &from, "small", &[("new", "tag")]);
@@ -367,6 +379,27 @@ fn tags_cost_a_request_only_where_there_are_some() {
     assert_eq!(tags(&target, &to, "tagged"), ["a=1"]);
     let asked: Vec<_> = source.requests_of("GetObjectTagging").into_iter().map(|request| request.key).collect();
     assert_eq!(asked, ["tagged"]);
+}
+
+/// Some services forget the tags with which an upload was opened.
+#[test]
+fn tags_that_a_service_loses_with_an_upload_are_given_afterwards() {
+    for (kept, sets) in [(true, 0), (false, 2)] {
+        let (server, tree) = (Scripted::start(), Tree::new());
+        for name in ["one", "two"] {
+            tree.file(format!("source/{name}"), noise(1, 9 * MIB));
+            let document = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>";
+            server.on("GetObjectTagging", name).answer(Answer::xml(if kept { document } else { "" }));
+            server.on("PutObjectTagging", name).answer(Answer::new(200));
+        }
+        let run = up(&tree, &server.server, "bucket").args(["--tagging", "a=1", "--worker-size", "1", "--cores", "1"]);
+        assert_eq!(run.expect(0).count("transferred_objects"), 2);
+        assert_eq!(server.requests_of("GetObjectTagging").len(), 1, "it is looked at once");
+        let given = server.requests_of("PutObjectTagging");
+        assert_eq!(given.len(), sets);
+        let tag = "<Tag><Key>a</Key><Value>1</Value></Tag>";
+        assert!(given.iter().all(|request| String::from_utf8_lossy(&request.body).contains(tag)));
+    }
 }
 
 /// A server that records requests shows what was said of an object: the ACL is not shown by HEAD.
@@ -471,6 +504,9 @@ fn local_to_s3_if_none_match() {
 #[test]
 fn local_to_s3_with_if_match() {
     let (server, tree) = (Server::any(), files());
+    if server.skip(&["ceph", "rgw"], "it compares If-Match, quotes and all, with an ETag that has none") {
+        return;
+    }
     let bucket = server.bucket("if-match");
     for (name, _) in SIZES {
         server.put(&bucket, name, "of another length");

@@ -134,6 +134,9 @@ fn check_etag_hashes_a_file_in_the_parts_that_the_object_has() {
         (&[MIB], false),
     ] {
         let (server, tree) = (Server::any(), Tree::new());
+        if server.skip(&["ceph", "rgw"], "it does not tell the sizes of an object's parts") {
+            return;
+        }
         let bucket = server.bucket("etag-parts");
         let (content, ranges) = in_parts(sizes);
         let parts: Vec<&[u8]> = ranges.iter().map(|range| &content[range.clone()]).collect();

@@ -303,6 +303,35 @@ fn s3_to_s3_content_type_filtering() {
 }
 
 #[test]
+fn s3_to_s3_tag_filtering() {
+    let server = Server::any();
+    let [first, second] =
+        ["stage=first_stage&test=t%20t", "stage=second_stage&test=t%20t"].map(|it| ("x-amz-tagging", it));
+    let source = two_stages(&server, "tag-filter", first, second);
+    let [include, exclude] = ["--filter-include-tag-regex", "--filter-exclude-tag-regex"];
+    assert_eq!(run_with(&server, &source, include, "^(?!.*&test=t%20t).*stage=first_stage"), [0, 6]);
+    assert_eq!(run_with(&server, &source, include, "stage=first_stage"), [5, 1]);
+    assert_eq!(run_with(&server, &source, include, "^stage=second_stage&test=t%20t$"), [1, 5]);
+    assert_eq!(run_with(&server, &source, exclude, "stage=first_stage"), [1, 5]);
+    assert_eq!(run_with(&server, &source, exclude, "stage=second_stage"), [5, 1]);
+}
+
+#[test]
+fn s3_to_s3_tag_filtering_no_tag() {
+    let server = Server::any();
+    let bucket = server.bucket("no-tags");
+    for key in CASE1 {
+        server.put(&bucket, key, "case1 9 b");
+    }
+    let source = format!("s3://{bucket}/");
+    let [include, exclude] = ["--filter-include-tag-regex", "--filter-exclude-tag-regex"];
+    assert_eq!(run_with(&server, &source, include, "stage=first_stage"), [0, 5]);
+    assert_eq!(run_with(&server, &source, include, ".*"), [0, 5]);
+    assert_eq!(run_with(&server, &source, exclude, "stage=first_stage"), [5, 0]);
+    assert_eq!(run_with(&server, &source, exclude, ".*"), [5, 0]);
+}
+
+#[test]
 fn local_to_s3_content_type_filtering() {
     let (server, tree) = (Server::any(), Tree::new());
     tree.file("source/a.pdf", "a").file("source/b.mpeg", "b").file("source/c", "c");
@@ -314,6 +343,24 @@ fn local_to_s3_content_type_filtering() {
     assert_eq!(run("--filter-include-content-type-regex", "^application/pdf$"), ["a.pdf"]);
     assert_eq!(run("--filter-include-content-type-regex", "octet-stream"), ["c"]);
     assert_eq!(run("--filter-exclude-content-type-regex", "^video/"), ["a.pdf", "c"]);
+}
+
+#[test]
+fn local_to_s3_content_type_filtering_no_content_type() {
+    let (server, tree) = (Server::any(), Tree::new());
+    tree.file("source/a.pdf", "a").file("source/b", "b");
+    let run = |flags: [&str; 2]| {
+        let bucket = server.bucket("no-type");
+        counts(
+            &sync(&tree, "source", &format!("s3://{bucket}/"))
+                .to(&server)
+                .arg("--no-guess-mime-type")
+                .args(flags)
+                .expect(0),
+        )
+    };
+    assert_eq!(run(["--filter-include-content-type-regex", "application/.+"]), [0, 2]);
+    assert_eq!(run(["--filter-exclude-content-type-regex", "video/.+"]), [2, 0]);
 }
 
 #[test]

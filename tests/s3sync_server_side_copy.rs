@@ -216,6 +216,9 @@ fn s3_to_s3_server_side_copy_with_storage_class() {
 fn s3_to_s3_server_side_copy_with_special_chars() {
     let (watched, tree) = (Watched::start(), Tree::new());
     let server = &watched.server;
+    if server.skip(&["ceph", "rgw"], "it decodes the name of a part's source twice, and dies of what comes out") {
+        return;
+    }
     let (from, to) = (server.bucket("odd-from"), server.bucket("odd-to"));
     let odd = ["a b", "a+b", "a%20b", "a?versionId=1", "dir/../x", "ü/日本", "#&=;:@,!$'()*", "small?"];
     for key in odd {
@@ -351,6 +354,8 @@ fn every_kind_of_refusal_leaves_the_other_way_open() {
         (400, "InvalidRequest"),
         (404, "NoSuchBucket"),
         (404, "NoSuchKey"),
+        // Of a service that looks at another object than it was told.
+        (412, "PreconditionFailed"),
     ] {
         let (server, tree) = (scripted(), Tree::new());
         server.on("CopyObject", "copy/small").answer(Answer::error(status, code));
@@ -461,6 +466,22 @@ fn a_copy_that_is_not_the_original_is_an_error() {
     let run = within(&server, &tree).run();
     assert_eq!((run.code, run.count("failed_objects")), (1, 1), "{}", run.stderr);
     assert!(run.stdout.contains("verification failed"), "{}", run.stdout);
+}
+
+/// The same of parts: what the service says of them is compared before they become an object.
+#[test]
+fn parts_that_are_not_the_originals_never_become_an_object() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    server.model().echoes_crc64nvme = true;
+    server.model().objects.insert("from/large".into(), support::model::Object::new(noise(1, 11 * MIB)));
+    let wrong = "<CopyPartResult><ETag>&quot;00000000000000000000000000000000&quot;</ETag>\
+                 <ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></CopyPartResult>";
+    server.on("UploadPartCopy", "copy/large").answer(Answer::xml(wrong));
+    let run = within(&server, &tree).expect(1);
+    assert_eq!(run.count("failed_objects"), 1);
+    assert!(run.stdout.contains("verification failed"), "{}", run.stdout);
+    assert!(server.requests_of("CompleteMultipartUpload").is_empty());
+    assert!(server.model().uploads.is_empty() && !server.model().objects.contains_key("copy/large"));
 }
 
 #[test]

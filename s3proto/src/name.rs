@@ -415,6 +415,36 @@ impl fmt::Display for UploadId {
     }
 }
 
+/// The service's name for one version of an object; `null` for what was written where no versions were kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VersionId(Box<str>);
+
+impl VersionId {
+    /// Takes the identifier from an answer.
+    ///
+    /// # Errors
+    /// [`NameError`] when it is empty, far too long or holds a control character.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check_length("version identifier", text.len(), TOKEN_BYTES_MAX)?;
+        match text.chars().find(|character| character.is_control()) {
+            Some(character) => Err(NameError::Character { what: "version identifier", character }),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// The identifier as the service gave it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The place of a part within its object, from 1 to 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartNumber(u16);

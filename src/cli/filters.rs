@@ -52,6 +52,15 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "REGEX", env = "ROPEWAY_FILTER_EXCLUDE_METADATA_REGEX", value_parser = parse_regex)]
     filter_exclude_metadata_regex: Option<Regex>,
 
+    /// Only objects in whose tags this regular expression is found. They are written as `name=value&name=value`, in the order of
+    /// the names, both percent-encoded. Objects are asked one by one.
+    #[arg(long, value_name = "REGEX", env = "ROPEWAY_FILTER_INCLUDE_TAG_REGEX", value_parser = parse_regex)]
+    filter_include_tag_regex: Option<Regex>,
+
+    /// No objects in whose tags this regular expression is found.
+    #[arg(long, value_name = "REGEX", env = "ROPEWAY_FILTER_EXCLUDE_TAG_REGEX", value_parser = parse_regex)]
+    filter_exclude_tag_regex: Option<Regex>,
+
     /// Leave symbolic links of a local SOURCE out. (SOURCE itself may be one.)
     #[arg(long, env = "ROPEWAY_IGNORE_SYMLINKS")]
     ignore_symlinks: bool,
@@ -72,7 +81,7 @@ impl FilterArgs {
             key: patterns(&self.filter_include_regex, &self.filter_exclude_regex),
             content_type: patterns(&self.filter_include_content_type_regex, &self.filter_exclude_content_type_regex),
             metadata: patterns(&self.filter_include_metadata_regex, &self.filter_exclude_metadata_regex),
-            tags: Patterns::default(),
+            tags: patterns(&self.filter_include_tag_regex, &self.filter_exclude_tag_regex),
             ignore_symlinks: self.ignore_symlinks,
         }
     }

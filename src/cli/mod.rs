@@ -15,12 +15,14 @@ mod performance;
 mod places;
 mod plan;
 mod print;
+mod reports;
 mod screen;
 mod serve;
 mod sides;
 mod sync;
 pub mod units;
 mod verify;
+mod versions;
 
 use std::ffi::OsString;
 use std::process;

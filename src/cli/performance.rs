@@ -8,7 +8,7 @@ use ropeway_io::file::DirectIo;
 use ropeway_io::probe::{self, IoChoice};
 
 use super::units::parse_size;
-use crate::settings::{LIST_THREADS, Limits, Patience, Rates, WORKERS_PER_SHARD};
+use crate::settings::{LIST_THREADS, Limits, PAGE_KEYS, Patience, Rates, WORKERS_PER_SHARD};
 use crate::transfer::part::{PART_BYTES_MAX, PART_BYTES_MIN};
 
 #[derive(Debug, Args)]
@@ -18,6 +18,24 @@ pub(super) struct PerformanceArgs {
     /// [default: 8, or the number of cores if more].
     #[arg(long, visible_alias = "max-parallel-listings", value_name = "N", env = "ROPEWAY_LIST_THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     list_threads: Option<u16>,
+
+    /// Keys on a page of a listing. Services put at most 1,000 on one, whatever is asked for.
+    #[arg(long, value_name = "N", default_value_t = PAGE_KEYS, env = "ROPEWAY_MAX_KEYS", value_parser = clap::value_parser!(u32).range(1..=32_767))]
+    max_keys: u32,
+
+    /// Taken for the sake of command lines made for s3sync, and of no effect: key ranges are cut at any depth.
+    #[arg(long, value_name = "N", default_value_t = 2, env = "ROPEWAY_MAX_PARALLEL_LISTING_MAX_DEPTH", value_parser = clap::value_parser!(u16).range(1..))]
+    max_parallel_listing_max_depth: u16,
+
+    /// Taken for the sake of command lines made for s3sync, and of no effect: listings wait for the work that they make, and no
+    /// queue holds more than some pages.
+    #[arg(long, value_name = "N", default_value_t = 200_000, env = "ROPEWAY_OBJECT_LISTING_QUEUE_SIZE", value_parser = clap::value_parser!(u32).range(1..))]
+    object_listing_queue_size: u32,
+
+    /// Taken for the sake of command lines made for s3sync, and of no effect: directory buckets list in no order, and so are
+    /// listed as a whole.
+    #[arg(long, env = "ROPEWAY_ALLOW_PARALLEL_LISTINGS_IN_EXPRESS_ONE_ZONE")]
+    allow_parallel_listings_in_express_one_zone: bool,
 
     /// Objects under way at the same time [default: 16 for each core].
     #[arg(long, value_name = "N", env = "ROPEWAY_WORKER_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
@@ -131,6 +149,7 @@ impl PerformanceArgs {
             memory_bytes: self.memory.unwrap_or_else(memory_default),
             shards,
             list_threads: self.list_threads.map_or(LIST_THREADS.max(shards), usize::from),
+            page_keys: self.max_keys,
             worker_size: per_core(self.worker_size),
             max_parallel_uploads: per_core(self.max_parallel_uploads),
             multipart_threshold_bytes: self.multipart_threshold,

@@ -92,6 +92,8 @@ impl Observer for Planner {
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::Deleted { .. }
+            | Event::SyncStatus { .. }
+            | Event::ReportSummary { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }
             | Event::Warned { .. } => self.screen.event(event),

@@ -174,7 +174,9 @@ impl Observer for Screen {
         }
         match event {
             // Differences are what a comparison is for, and are written the same for people and programs.
-            Event::Difference { .. } if self.json.is_none() => {
+            Event::Difference { .. } | Event::SyncStatus { .. } | Event::ReportSummary { .. }
+                if self.json.is_none() =>
+            {
                 self.result(&serde_json::to_string(event).expect("events are plain data"));
             }
             Event::Planned { key, reason: "tags", .. } if self.json.is_none() => {
@@ -224,6 +226,8 @@ impl Observer for Screen {
             | Event::Filtered { .. }
             | Event::PlannedDelete { .. }
             | Event::Deleted { .. }
+            | Event::SyncStatus { .. }
+            | Event::ReportSummary { .. }
             | Event::Difference { .. }
             | Event::Warned { .. } => {}
         }
@@ -347,12 +351,28 @@ fn summary_line(summary: &Summary) -> String {
 fn summary_text(summary: &Summary) -> String {
     let counts = &summary.counts;
     let seconds = summary.elapsed_ms as f64 / 1_000.0;
-    let head = match (&summary.ended_early, summary.dry_run && !summary.compared) {
+    let head = match (&summary.ended_early, summary.dry_run && !summary.compared && !summary.reported) {
         (Some(EndedEarly::Signal(_)), _) => "stopped: ",
         (Some(EndedEarly::Fatal { .. }), _) => "ended early: ",
         (None, true) => "dry run: ",
         (None, false) => "",
     };
+    if summary.reported {
+        return format!(
+            "{head}{} objects: {} match, {} do not, {} are not there, {} could not be compared; {} read; {} failed, {} warnings; \
+             {} requests, {} retries; {seconds:.1} s",
+            counts.reported_objects,
+            counts.etag_matches + counts.checksum_matches,
+            counts.etag_mismatch + counts.checksum_mismatch,
+            counts.not_found,
+            counts.etag_unknown + counts.checksum_unknown,
+            show_size(counts.moved_bytes),
+            counts.failed_objects,
+            counts.warnings,
+            counts.requests,
+            counts.retries,
+        );
+    }
     if summary.compared {
         return format!(
             "{head}{} objects equal, {} differences, {} not comparable; {} read; {} failed, {} warnings; {} requests, {} \

@@ -8,10 +8,12 @@ use clap_complete::Shell;
 use super::attributes::AttributeArgs;
 use super::deletes::DeleteArgs;
 use super::integrity::{CheckArgs, ChecksumArgs};
+use super::reports::ReportArgs;
 use super::sides::SidesArgs;
+use super::versions::VersionArgs;
 use crate::engine::StopHandle;
 use crate::journal::state_directory;
-use crate::settings::JournalSettings;
+use crate::settings::{JournalSettings, Task};
 
 /// Copy what is new or different from SOURCE to TARGET.
 ///
@@ -73,6 +75,12 @@ pub(super) struct SyncArgs {
 
     #[command(flatten)]
     deletes: DeleteArgs,
+
+    #[command(flatten)]
+    versions: VersionArgs,
+
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 /// Who asks for a completion script names no sides.
@@ -95,6 +103,11 @@ pub(super) fn run(args: &SyncArgs, stop: &StopHandle) -> u8 {
         settings.warnings_are_errors = args.warn_as_error;
         settings.attributes = args.attributes.attributes();
         settings.deletes = args.deletes.deletes();
+        settings.versions = args.versions.versions();
+        if let Some(report) = args.reports.report() {
+            settings.task = Task::Report(report);
+            settings.dry_run = true;
+        }
         args.check.apply(&mut settings.integrity);
         args.checksums.apply(&mut settings.integrity);
         settings.journal = JournalSettings {

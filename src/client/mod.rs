@@ -28,7 +28,7 @@ mod tls;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct ClientSettings {
     pub proxies: Proxies,
     /// What guards the objects: who may read them, how they are encrypted.
     pub protection: Arc<Protection>,
+    /// How many keys a page of a listing is asked to have.
+    pub page_keys: u32,
     /// When an operation is tried again.
     pub retry: RetryPolicy,
     /// How long each phase of a request may take.
@@ -111,6 +113,9 @@ pub struct Abilities {
     checksum: AtomicU8,
     plain_etags: AtomicU8,
     etags_of_parts: AtomicU8,
+    upload_tags: AtomicU8,
+    copy_tags: AtomicU8,
+    parts_untold: AtomicBool,
     copies: AtomicU8,
     copies_refusal: OnceLock<String>,
 }
@@ -146,6 +151,26 @@ pub enum ETagsAre {
     Opaque,
 }
 
+/// Where tags are given to an object that is yet to be, and may get lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagsGivenTo {
+    /// A multipart upload, when it is opened.
+    Upload,
+    /// A copy that the service makes in one piece.
+    Copy,
+}
+
+/// What becomes of such tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenTags {
+    /// Not known yet.
+    Unknown,
+    /// The object has them.
+    Kept,
+    /// The service forgets them, as Ceph does up to Pacific: the object has to be given them when it is there.
+    Lost,
+}
+
 /// Whether the service copies what it is asked to, out of the run's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copies {
@@ -174,6 +199,27 @@ impl Abilities {
             1 => Copies::Made,
             2 => Copies::Refused,
             _ => Copies::Unknown,
+        }
+    }
+
+    /// What becomes of tags, as far as is known.
+    pub fn given_tags(&self, to: TagsGivenTo) -> GivenTags {
+        match self.tags_word(to).load(Ordering::Relaxed) {
+            1 => GivenTags::Kept,
+            2 => GivenTags::Lost,
+            _ => GivenTags::Unknown,
+        }
+    }
+
+    /// Remembers what became of the first.
+    pub fn learn_given_tags(&self, to: TagsGivenTo, kept: bool) {
+        self.tags_word(to).store(if kept { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    fn tags_word(&self, to: TagsGivenTo) -> &AtomicU8 {
+        match to {
+            TagsGivenTo::Upload => &self.upload_tags,
+            TagsGivenTo::Copy => &self.copy_tags,
         }
     }
 
@@ -222,6 +268,16 @@ impl Abilities {
             ETagsOf::Contents => &self.plain_etags,
             ETagsOf::Parts => &self.etags_of_parts,
         }
+    }
+
+    /// Whether the service is known not to list the parts of objects.
+    pub fn parts_untold(&self) -> bool {
+        self.parts_untold.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the service does not list the parts of objects.
+    pub fn learn_parts_untold(&self) {
+        self.parts_untold.store(true, Ordering::Relaxed);
     }
 
     /// How uploads are proven here.

@@ -5,13 +5,14 @@ use http::StatusCode;
 use ropeway_io::buf::Lease;
 use ropeway_io::hash::Crc64;
 use ropeway_s3proto::checksum::{Algorithm, Checksum, ChecksumType, Crc64Nvme, Md5Digest, StoredChecksum};
-use ropeway_s3proto::error::ServiceError;
+use ropeway_s3proto::error::{Kind, ServiceError};
 use ropeway_s3proto::head::{HeadText, Headers};
-use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId};
+use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, PartNumber, Prefix, UploadId, VersionId};
 use ropeway_s3proto::op::{
-    self, AbortMultipartUpload, CompleteMultipartUpload, Condition, CreateMultipartUpload, GetObject,
-    GetObjectAttributes, HeadObject, InputError, ListMultipartUploads, ListMultipartUploadsOutput, ListObjectsV2,
-    ListPage, ListParts, ListedPart, ObjectMetadata, PutObject, UploadPart,
+    self, AbortMultipartUpload, BucketVersioning, CompleteMultipartUpload, Condition, CreateMultipartUpload,
+    GetBucketVersioning, GetObject, GetObjectAttributes, HeadObject, InputError, ListMultipartUploads,
+    ListMultipartUploadsOutput, ListObjectVersions, ListObjectsV2, ListPage, ListParts, ListedPart, ObjectMetadata,
+    PutObject, UploadPart, VersionsPage,
 };
 use ropeway_s3proto::sign::Payload;
 
@@ -101,6 +102,11 @@ fn etags_are_md5s(headers: &Headers) -> bool {
 }
 
 impl Client {
+    /// One page, of the usual size, of the keys under a prefix, behind `after` or where `token` says.
+    pub async fn list_page(&self, prefix: &str, after: Option<&[u8]>, token: Option<&str>) -> Result<ListPage, Error> {
+        self.list(prefix, after, token, self.settings.page_keys).await
+    }
+
     /// One page of the keys under a prefix, behind `after` or where `token` says.
     pub async fn list(
         &self,
@@ -128,26 +134,70 @@ impl Client {
         .await
     }
 
+    /// One page of the versions of all keys under a prefix, behind a key, or behind a version of it.
+    pub async fn list_versions(
+        &self,
+        prefix: &str,
+        after: Option<(&str, Option<&str>)>,
+    ) -> Result<VersionsPage, Error> {
+        let prefix = Prefix::parse(prefix).map_err(|error| self.refused("ListObjectVersions", error))?;
+        let list = ListObjectVersions { prefix: &prefix, after, max_keys: Some(self.settings.page_keys) };
+        let make = |text: &mut HeadText| {
+            list.request(&self.settings.address, text);
+            Ok(BARE)
+        };
+        self.perform("ListObjectVersions", None, make, async |client, answer| {
+            answer.whole(client, ListObjectVersions::parse).await
+        })
+        .await
+    }
+
+    /// Whether the bucket keeps versions.
+    pub async fn versioning(&self) -> Result<BucketVersioning, Error> {
+        let make = |text: &mut HeadText| {
+            GetBucketVersioning.request(&self.settings.address, text);
+            Ok(BARE)
+        };
+        self.perform("GetBucketVersioning", None, make, async |client, answer| {
+            answer.whole(client, GetBucketVersioning::parse).await
+        })
+        .await
+    }
+
     /// What the service says of an object.
     pub async fn head(&self, key: &Key) -> Result<ObjectHead, Error> {
-        self.head_part(key, None).await.map(|(head, _)| head)
+        self.head_version(key, None).await
+    }
+
+    /// What the service says of a version of an object, or of the latest.
+    pub async fn head_version(&self, key: &Key, version: Option<&VersionId>) -> Result<ObjectHead, Error> {
+        self.head_part(key, version, None).await.map(|(head, _)| head)
     }
 
     /// The sizes of an object's parts, in their order, all pages of them. None where the service does not tell them.
-    pub async fn object_parts(&self, key: &Key) -> Result<Option<ObjectParts>, Error> {
+    pub async fn object_parts(&self, key: &Key, version: Option<&VersionId>) -> Result<Option<ObjectParts>, Error> {
         let mut parts: Vec<u64> = Vec::new();
         let mut part_number_marker = None;
         loop {
-            let ask = GetObjectAttributes { key, part_number_marker, max_parts: None };
+            let ask = GetObjectAttributes { key, version, part_number_marker, max_parts: None };
             let make = |text: &mut HeadText| {
                 ask.request(&self.settings.address, text);
                 self.settings.protection.write_key(text);
                 Ok(BARE)
             };
             let page = self.perform("GetObjectAttributes", Some(key), make, async |client, answer| {
-                answer.whole(client, GetObjectAttributes::parse).await
+                match answer.whole(client, GetObjectAttributes::parse).await {
+                    Ok(page) => Ok(Some(page)),
+                    // A service that does not know the operation answers with the object, and will do so again.
+                    Err(Failure::Protocol(_)) => Ok(None),
+                    Err(Failure::Service(answer)) if answer.kind == Kind::Malformed && answer.status == 200 => Ok(None),
+                    Err(failure) => Err(failure),
+                }
             });
-            let page = page.await?;
+            let Some(page) = page.await? else {
+                self.abilities().learn_parts_untold();
+                return Ok(None);
+            };
             parts.extend(page.parts.iter().map(|part| part.size));
             match page.next {
                 // A page that leads back to where it began would never end.
@@ -162,14 +212,24 @@ impl Client {
 
     /// The size of one part of an object that was uploaded in parts, and how many there are; None if the service does not
     /// tell.
-    pub async fn part_bytes(&self, key: &Key, number: u32) -> Result<Option<(u64, u32)>, Error> {
+    pub async fn part_bytes(
+        &self,
+        key: &Key,
+        version: Option<&VersionId>,
+        number: u32,
+    ) -> Result<Option<(u64, u32)>, Error> {
         let number = PartNumber::new(number).map_err(|error| self.refused("HeadObject", error))?;
-        let (part, parts) = self.head_part(key, Some(number)).await?;
+        let (part, parts) = self.head_part(key, version, Some(number)).await?;
         Ok(parts.map(|parts| (part.size_bytes, parts)))
     }
 
-    async fn head_part(&self, key: &Key, part_number: Option<PartNumber>) -> Result<(ObjectHead, Option<u32>), Error> {
-        let head = HeadObject { key, part_number, checksum_mode: true };
+    async fn head_part(
+        &self,
+        key: &Key,
+        version: Option<&VersionId>,
+        part_number: Option<PartNumber>,
+    ) -> Result<(ObjectHead, Option<u32>), Error> {
+        let head = HeadObject { key, version, part_number, checksum_mode: true };
         let make = |text: &mut HeadText| {
             head.request(&self.settings.address, text);
             self.settings.protection.write_key(text);
@@ -190,10 +250,11 @@ impl Client {
     pub async fn get_whole(
         &self,
         key: &Key,
+        version: Option<&VersionId>,
         size_bytes: u64,
         buffer: &mut Lease,
     ) -> Result<(ObjectHead, Crc64Nvme), Error> {
-        let get = GetObject { key, range: None, if_match: None, checksum_mode: true };
+        let get = GetObject { key, version, range: None, if_match: None, checksum_mode: true };
         self.get(&get, size_bytes, buffer).await
     }
 
@@ -201,11 +262,12 @@ impl Client {
     pub async fn get_range(
         &self,
         key: &Key,
+        version: Option<&VersionId>,
         range: ByteRange,
         if_match: Option<&ETag>,
         buffer: &mut Lease,
     ) -> Result<Crc64Nvme, Error> {
-        let get = GetObject { key, range: Some(range), if_match, checksum_mode: false };
+        let get = GetObject { key, version, range: Some(range), if_match, checksum_mode: false };
         Ok(self.get(&get, range.len(), buffer).await?.1)
     }
 

@@ -3,7 +3,7 @@
 use ropeway_io::hash::{crc64, md5};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::head::HeadText;
-use ropeway_s3proto::name::Key;
+use ropeway_s3proto::name::{Key, VersionId};
 use ropeway_s3proto::op::{DeleteObjectTagging, GetObjectTagging, PutObjectTagging, Tags};
 use ropeway_s3proto::sign::Payload;
 
@@ -12,9 +12,9 @@ use super::send::Outgoing;
 use super::{Client, Error, RequestBody};
 
 impl Client {
-    /// The tags of an object.
-    pub async fn tags(&self, key: &Key) -> Result<Tags, Error> {
-        let get = GetObjectTagging { key };
+    /// The tags of a version of an object, or of the latest.
+    pub async fn tags(&self, key: &Key, version: Option<&VersionId>) -> Result<Tags, Error> {
+        let get = GetObjectTagging { key, version };
         let make = |text: &mut HeadText| {
             get.request(&self.settings.address, text);
             Ok(BARE)

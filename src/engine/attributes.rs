@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ropeway_io::hash::md5;
 use ropeway_s3proto::op::Protection;
 
-use crate::settings::{Attributes, BucketPlace, Overwrite, Place, SyncSettings};
+use crate::settings::{Attributes, BucketPlace, Overwrite, Place, SyncSettings, Versions};
 use crate::transfer;
 
 /// What guards the objects of a target bucket.
@@ -35,18 +35,18 @@ pub(super) fn for_transfers(settings: &SyncSettings) -> Option<Arc<transfer::Att
             Overwrite::Never => transfer::Overwrite::Never,
         },
         server_side_copy: attributes.server_side_copy,
-        fingerprint: fingerprint(attributes, target),
+        fingerprint: fingerprint(attributes, target, settings.versions == Versions::All),
     };
     (wanted != transfer::Attributes::default()).then(|| Arc::new(wanted))
 }
 
 /// A number for all that is fixed when an upload is opened: one that was opened with other attributes is not continued. None
 /// if nothing is asked for. No secret goes into it: of a customer's key, the MD5 that travels beside it.
-fn fingerprint(attributes: &Attributes, target: &BucketPlace) -> Option<u64> {
+fn fingerprint(attributes: &Attributes, target: &BucketPlace, marks_origins: bool) -> Option<u64> {
     let Attributes { given, dropped, no_guessed_type, with_modified_time, .. } = attributes;
-    let fixed = (given, dropped, no_guessed_type, with_modified_time, protection(attributes, target));
+    let fixed = (given, dropped, no_guessed_type, with_modified_time, protection(attributes, target), marks_origins);
     let Attributes { given, dropped, no_guessed_type, with_modified_time, .. } = &Attributes::default();
-    if fixed == (given, dropped, no_guessed_type, with_modified_time, Protection::default()) {
+    if fixed == (given, dropped, no_guessed_type, with_modified_time, Protection::default(), false) {
         return None;
     }
     let digest = md5(format!("{fixed:?}").as_bytes());

@@ -96,7 +96,7 @@ impl Recorder {
             }
         }
         let (size_bytes, modified_ns) = (entry.size_bytes, entry.modified_ns);
-        let entry = Entry { key: key.into(), size_bytes, modified_ns, etag: entry.etag.cloned() };
+        let entry = Entry { key: key.into(), size_bytes, modified_ns, etag: entry.etag.cloned(), version: None };
         self.write(&entry, |lists| &mut lists.extras);
     }
 
@@ -110,7 +110,7 @@ impl Recorder {
         if self.rules.copied == Copied::Delete && proven {
             let (size_bytes, version) = (receipt.size_bytes, receipt.version.clone());
             let key = entry.key.clone();
-            let entry = Entry { key, size_bytes, modified_ns: version.modified_ns, etag: version.etag };
+            let entry = Entry { key, size_bytes, modified_ns: version.modified_ns, etag: version.etag, version: None };
             self.write(&entry, |lists| &mut lists.copied);
         }
     }

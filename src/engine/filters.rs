@@ -4,7 +4,7 @@
 use ropeway_io::path::Follow;
 
 use super::shard::Shard;
-use crate::entry::{Action, EntryRef};
+use crate::entry::{Action, EntryRef, ObjectVersion};
 use crate::plan::filter::{self, By, Undecided};
 use crate::report::Event;
 use crate::report::tally::add;
@@ -58,27 +58,65 @@ pub(super) async fn leave_out_listed(shard: &Shard, entry: EntryRef<'_>) -> bool
     }
 }
 
-/// Whether an object that was to be transferred is left out, or could not be asked.
-pub(super) async fn leave_out(shard: &Shard, action: &Action) -> bool {
-    let (entry, filters) = (&action.entry, &shard.filters.filters);
-    let metadata = match transfer::source_metadata(&shard.kit, entry).await {
-        Ok(metadata) => metadata,
-        Err(error) => {
-            shard.failed(action, error).await;
-            return true;
+/// Whether a version of an object is left out. A delete marker has no size that could be too small or too large.
+pub(super) async fn leave_out_version(shard: &Shard, key: &str, version: &ObjectVersion) -> bool {
+    if !shard.filters.any_listed {
+        return false;
+    }
+    let filters = &shard.filters.filters;
+    let size_bytes = version.content.as_ref().map(|content| content.size_bytes);
+    let left_out_by = match size_bytes {
+        Some(size_bytes) => {
+            let (modified_ns, etag, versions) = (version.modified_ns, None, &[][..]);
+            filter::listed(filters, EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag, versions })
         }
+        None => match filter::times(filters, version.modified_ns) {
+            Some(by) => Ok(Some(by)),
+            None => filter::key(filters, key.as_bytes()),
+        },
     };
-    match filter::asked(filters, &metadata) {
+    match left_out_by {
         Ok(None) => false,
         Ok(Some(by)) => {
-            add(&shard.tally.settled_objects, 1);
-            add(&shard.tally.settled_bytes, entry.size_bytes);
-            left_out(shard, || entry.key.to_string(), entry.size_bytes, by).await;
+            left_out(shard, || key.to_owned(), size_bytes.unwrap_or(0), by).await;
             true
         }
         Err(undecided) => {
-            undecidable(shard, entry.key.to_string(), &undecided).await;
+            undecidable(shard, key.to_owned(), &undecided).await;
             true
+        }
+    }
+}
+
+/// Whether an object that was to be transferred is left out, or could not be asked.
+pub(super) async fn leave_out(shard: &Shard, action: &Action) -> bool {
+    match leave_out_asked(shard, action).await {
+        Ok(left_out) => left_out,
+        Err(error) => {
+            shard.failed(action, error).await;
+            true
+        }
+    }
+}
+
+/// Whether an object that was to be transferred is left out because of what it says of itself.
+pub(super) async fn leave_out_asked(shard: &Shard, action: &Action) -> Result<bool, transfer::Error> {
+    let (entry, filters) = (&action.entry, &shard.filters.filters);
+    let said = transfer::source_says(&shard.kit, entry, filters.tags.any()).await?;
+    let left_out_by = match filter::asked(filters, &said.metadata) {
+        Ok(None) => filter::tags(filters, &said.tags),
+        by => by,
+    };
+    match left_out_by {
+        Ok(None) => Ok(false),
+        Ok(Some(by)) => {
+            shard.take_out_of_plan(entry.size_bytes);
+            left_out(shard, || entry.key.to_string(), entry.size_bytes, by).await;
+            Ok(true)
+        }
+        Err(undecided) => {
+            undecidable(shard, entry.key.to_string(), &undecided).await;
+            Ok(true)
         }
     }
 }

@@ -92,6 +92,8 @@ impl<W: Write> PlanWriter<W> {
             | Event::Skipped { .. }
             | Event::Filtered { .. }
             | Event::Deleted { .. }
+            | Event::SyncStatus { .. }
+            | Event::ReportSummary { .. }
             | Event::Difference { .. }
             | Event::Failed { .. }
             | Event::Warned { .. } => {}
@@ -214,7 +216,8 @@ pub(super) async fn feed(shard: &Rc<Shard>, plan: &Path, token: &Rc<Token>) -> R
             Line::Delete { key, target } => {
                 let etag = etag(&target).map_err(|error| fatal(&error))?;
                 let (size_bytes, modified_ns) = (target.size_bytes, target.modified_ns);
-                let entry = EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: etag.as_ref() };
+                let entry =
+                    EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: etag.as_ref(), versions: &[] };
                 shard.recorder.extra(&shard.kit.source, entry);
             }
             Line::Totals(totals) => {
@@ -227,8 +230,13 @@ pub(super) async fn feed(shard: &Rc<Shard>, plan: &Path, token: &Rc<Token>) -> R
 }
 
 fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> io::Result<Action> {
-    let entry =
-        Entry { key: key.into(), size_bytes: source.size_bytes, modified_ns: source.modified_ns, etag: etag(source)? };
+    let entry = Entry {
+        key: key.into(),
+        size_bytes: source.size_bytes,
+        modified_ns: source.modified_ns,
+        etag: etag(source)?,
+        version: None,
+    };
     let existing = |target: &Listed| -> io::Result<Existing> {
         Ok(Existing { size_bytes: target.size_bytes, modified_ns: target.modified_ns, etag: etag(target)? })
     };
@@ -241,7 +249,7 @@ fn action(key: &str, source: &Listed, target: Option<&Listed>, reason: &str) -> 
         "unconditional" => Reason::Unconditional,
         other => return Err(io::Error::other(format!("`{other}` is no reason to copy"))),
     };
-    Ok(Action { entry, reason, existing: target.map(existing).transpose()? })
+    Ok(Action { entry, reason, existing: target.map(existing).transpose()?, history: None })
 }
 
 fn etag(listed: &Listed) -> io::Result<Option<ETag>> {

@@ -9,7 +9,7 @@ use ropeway_io::path::{FileFacts, Root};
 use ropeway_s3proto::endpoint::{self, Address, AwsVariant, Endpoint, choose_addressing};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::Key;
-use ropeway_s3proto::op::{ListPage, Protection};
+use ropeway_s3proto::op::{BucketVersioning, ListPage, Protection};
 use ropeway_s3proto::retry::RetryPolicy;
 use ropeway_s3proto::sign::{Credentials, Scheme, Secret};
 
@@ -23,7 +23,9 @@ use crate::listing;
 use crate::plan::compare::Direction;
 use crate::report::{Concurrency, RequestLimit};
 use crate::serve::{ServeSettings, Server, Storage};
-use crate::settings::{BucketPlace, EndpointChoice, Extras, Identity, Patience, Place, SyncSettings, Task};
+use crate::settings::{
+    BucketPlace, Check, EndpointChoice, Extras, Identity, PAGE_KEYS, Patience, Place, SyncSettings, Task, Versions,
+};
 use crate::transfer::{self, BucketSide, LocalSide, Side};
 
 /// Why a run does not begin.
@@ -105,12 +107,17 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         refuse_overlap(settings)?;
     }
     let missing = match (settings.task, settings.dry_run) {
-        (Task::Verify(_), _) => Missing::Refused,
+        (Task::Verify(_) | Task::Report(_), _) => Missing::Refused,
         (Task::Sync, true) => Missing::Imagined,
         (Task::Sync, false) => Missing::Made,
     };
     let mut servers = Embedded { missing, ..Embedded::default() };
-    let way = Way { patience: &settings.patience, shards: budget.shards, requests: budget.requests() };
+    let way = Way {
+        patience: &settings.patience,
+        shards: budget.shards,
+        requests: budget.requests(),
+        page_keys: settings.limits.page_keys,
+    };
     let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
@@ -123,6 +130,14 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         refuse_careless_deletes(settings, single.is_some())?;
     }
     let (mut target, target_absent) = look_at_target(settings, way, &mut servers).await?;
+    match settings.versions {
+        Versions::Latest => {}
+        Versions::At(_) => keeps_versions(&settings.source, SideName::Source, &source).await?,
+        Versions::All => {
+            keeps_versions(&settings.source, SideName::Source, &source).await?;
+            keeps_versions(&settings.target, SideName::Target, &target).await?;
+        }
+    }
     share_pace(&source, &mut target);
     share_payer(&source, &mut target);
     let direction = match (&source, &target) {
@@ -132,16 +147,42 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
         (ReadySide::Local(_), ReadySide::Local(_)) => Direction::LocalToLocal,
     };
     let plan = settings.from_plan.as_deref().map(Arc::from);
-    let lists_target = !settings.integrity.ignore_target_listing || settings.deletes.any();
+    // Whatever the target has is replaced by what was there at a moment, unless it is to be compared.
+    let replaces_all = matches!(settings.versions, Versions::At(_)) && settings.integrity.check == Check::Newer;
+    let lists_target = !(settings.integrity.ignore_target_listing || replaces_all) || settings.deletes.any();
     let sides = Sides { single, lists_target: lists_target && !target_absent, plan, own_state: own_state(settings) };
     let paces = Paces { source: source.pace(), target: target.pace() };
     Ok(Ready { source, target, sides, direction, paces, _servers: servers.servers })
 }
 
+/// Refuses a side that is to give or take versions, and does not keep them.
+async fn keeps_versions(place: &Place, name: SideName, side: &ReadySide) -> Result<(), Refusal> {
+    let (Place::Bucket(place), ReadySide::Bucket(settings, _)) = (place, side) else {
+        return Err(Refusal {
+            text: format!("the {name} is no bucket, and keeps no versions"),
+            exit_code: ExitCode::Usage,
+        });
+    };
+    let client = Client::new(ClientSettings { retry: preflight_retry(settings.retry), ..(**settings).clone() });
+    let state = match client.versioning().await {
+        Ok(BucketVersioning::Enabled) => return Ok(()),
+        Ok(BucketVersioning::Suspended) => "suspended",
+        Ok(BucketVersioning::Never) => "not enabled",
+        Err(error) => return Err(refuse_bucket(place, name, &error)),
+    };
+    Err(Refusal {
+        text: format!(
+            "versioning is {state} in the {name} bucket `{}`; enable it there (PutBucketVersioning)",
+            place.bucket
+        ),
+        exit_code: ExitCode::Configuration,
+    })
+}
+
 /// One bucket that is looked at alone, and the built-in server behind it, if that is where it lives.
 pub(super) async fn reach_alone(place: &BucketPlace, patience: &Patience) -> Result<(Client, Vec<Server>), Refusal> {
     let mut servers = Embedded { missing: Missing::Refused, ..Embedded::default() };
-    let way = Way { patience, shards: 1, requests: 1 };
+    let way = Way { patience, shards: 1, requests: 1, page_keys: PAGE_KEYS };
     let reached = reach(place, SideName::Target, way, &mut servers).await?;
     let (settings, _) = greet(place, SideName::Target, reached).await?;
     Ok((Client::new(settings), servers.servers))
@@ -270,7 +311,7 @@ fn look_at_local_source(path: &Path) -> Result<(ReadySide, Option<Entry>), Refus
     };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let modified_ns = FileFacts::of(&facts).modified_ns;
-    let entry = Entry { key: name.into(), size_bytes: facts.len(), modified_ns, etag: None };
+    let entry = Entry { key: name.into(), size_bytes: facts.len(), modified_ns, etag: None, version: None };
     Ok((ReadySide::Local(directory.to_owned()), Some(entry)))
 }
 
@@ -291,7 +332,8 @@ async fn look_at_bucket_source(
         Ok(head) => {
             let name = place.prefix.rsplit('/').next().unwrap_or_default();
             let modified_ns = head.last_modified_ns.unwrap_or_default();
-            let entry = Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag };
+            let entry =
+                Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag, version: None };
             Ok((settings, Some(entry)))
         }
         // No such object, or no leave to ask: then it is a prefix.
@@ -473,6 +515,8 @@ struct Way<'a> {
     shards: usize,
     /// Of each shard.
     requests: usize,
+    /// On a page of a listing.
+    page_keys: u32,
 }
 
 /// Two sides at one endpoint share what it bears.
@@ -544,6 +588,7 @@ async fn reach(
         tls,
         proxies: place.proxies.clone(),
         protection: Arc::new(protection),
+        page_keys: way.page_keys,
         retry: run_retry(way.patience),
         timeouts: timeouts(way.patience),
         abilities: Arc::new(match place.bucket.is_directory() {

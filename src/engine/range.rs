@@ -9,14 +9,14 @@ use ropeway_io::path::Follow;
 
 use super::live::{Live, Piece};
 use super::shard::{Shard, Token, Told};
-use super::{filters, plan_file, verify};
+use super::{filters, plan_file, report, verify, versions};
 use crate::entry::{Action, Entry, EntryRef, Existing, KeyRange, Page, Reason, SideName};
 use crate::listing::{self, Listing, Problem, Trail};
 use crate::plan::compare::{Verdict, compare};
 use crate::plan::merge::{Merge, Step};
 use crate::report::Event;
 use crate::report::tally::add;
-use crate::settings::Task;
+use crate::settings::{Task, Versions};
 use crate::transfer::{Ending, Resume, Side};
 
 /// How the two sides are listed.
@@ -130,6 +130,10 @@ impl<'a> Walk<'a> {
                 let links = if name == SideName::Source { shard.filters.links() } else { Follow::Never };
                 Listing::local(links, &side.root, range)
             }
+            // Of the target, where it is listed at all, a moment is compared with what is there now.
+            Side::Bucket(side) if shard.orders.lists_versions(name) => {
+                Listing::versions(side.client.clone(), side.prefix.clone(), range)
+            }
             Side::Bucket(side) if as_it_comes[name as usize] => {
                 Ok(Listing::bucket(side.client.clone(), side.prefix.clone(), range))
             }
@@ -138,6 +142,10 @@ impl<'a> Walk<'a> {
         let open = |name, range: &KeyRange, seen| open(name, range, seen).map_err(|error| (name, error));
         let range = live.keys();
         let (source, target_range) = match &shard.sides.single {
+            Some(entry) if shard.orders.versions != Versions::Latest => {
+                let range = single_key(&entry.key);
+                (open(SideName::Source, &range, Trail::default())?, range)
+            }
             Some(entry) => (Listing::One(Some(page_of(entry))), single_key(&entry.key)),
             None => (open(SideName::Source, &range, decided.rows.clone())?, range),
         };
@@ -181,7 +189,7 @@ impl<'a> Walk<'a> {
                     self.live.keep_whole();
                     // What looked absent before this may have come later.
                     self.shard.recorder.disorder(side);
-                    if let Task::Verify(_) = self.shard.orders.task {
+                    if !matches!(self.shard.orders.task, Task::Sync) || self.shard.orders.versions != Versions::Latest {
                         let key = String::from_utf8_lossy(key);
                         let text = format!(
                             "`{key}` is listed twice, or after a key that sorts as high or higher, so what was said to be \
@@ -266,7 +274,7 @@ impl<'a> Walk<'a> {
         self.count(SideName::Source);
         let seen = match &self.source {
             Listing::Sorted(sorted) => sorted.was_seen(source.key).map_err(|error| (SideName::Source, error.into()))?,
-            Listing::Local(_) | Listing::Bucket(_) | Listing::One(_) => false,
+            Listing::Local(_) | Listing::Bucket(_) | Listing::Versions(_) | Listing::One(_) => false,
         };
         if !seen && source.key > self.decided.up_to.as_slice() {
             decide(self.shard, token, source, target).await;
@@ -326,7 +334,7 @@ fn page_of(entry: &Entry) -> Page {
         modified_ns: entry.modified_ns,
         etag: entry.etag.clone(),
     };
-    Page { text: entry.key.as_bytes().to_vec(), rows: vec![row] }
+    Page { text: entry.key.as_bytes().to_vec(), rows: vec![row], ..Page::default() }
 }
 
 /// A range with little more than one key in it: listings start behind a key, so it starts behind the largest text that can
@@ -359,11 +367,16 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
     if shard.sides.own_state.as_ref().is_some_and(|own| source.key.starts_with(own)) {
         return;
     }
+    if shard.orders.versions != Versions::Latest {
+        return versions::decide(shard, token, source, target).await;
+    }
     if filters::leave_out_listed(shard, source).await {
         return;
     }
-    if let Task::Verify(depth) = shard.orders.task {
-        return verify::listed(shard, token, depth, source, target).await;
+    match shard.orders.task {
+        Task::Sync => {}
+        Task::Verify(depth) => return verify::listed(shard, token, depth, source, target).await,
+        Task::Report(_) => return report::listed(shard, token, source, target).await,
     }
     let verdict = match shard.orders.ignores_target {
         true => Verdict::Copy(Reason::Unconditional),
@@ -396,9 +409,10 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
         size_bytes: source.size_bytes,
         modified_ns: source.modified_ns,
         etag: source.etag.cloned(),
+        version: None,
     };
     let existing = target.map(Existing::from);
-    shard.enqueue(Action { entry, reason, existing }, token).await;
+    shard.enqueue(Action { entry, reason, existing, history: None }, token).await;
 }
 
 async fn report_problems(shard: &Shard, problems: Vec<Problem>) {

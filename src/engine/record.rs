@@ -79,7 +79,7 @@ impl Record {
 fn parse(text: &str) -> io::Result<Entry> {
     let line: Line<'_> = serde_json::from_str(text)?;
     let etag = line.etag.map(|etag| ETag::parse(&etag)).transpose().map_err(io::Error::other)?;
-    Ok(Entry { key: line.key.into(), size_bytes: line.size_bytes, modified_ns: line.modified_ns, etag })
+    Ok(Entry { key: line.key.into(), size_bytes: line.size_bytes, modified_ns: line.modified_ns, etag, version: None })
 }
 
 /// First the file, then the memory.
@@ -125,6 +125,7 @@ mod tests {
                 size_bytes: number,
                 modified_ns: -(number as i64),
                 etag: number.is_multiple_of(2).then(|| ETag::from_md5([7; 16])),
+                version: None,
             };
             let mut record = Record::default();
             (0..count).for_each(|number| record.push(&entry(number)).unwrap());

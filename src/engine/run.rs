@@ -20,6 +20,7 @@ use super::job::Remembered;
 use super::live::Piece;
 use super::plan_file;
 use super::preflight::{self, Paces, Ready, Refusal};
+use super::report;
 use super::shard::{self, Message, Orders, Outstanding, ShardSetup, Token, Told, Work};
 use super::trust::Trust;
 use crate::entry::ContentBy;
@@ -28,7 +29,7 @@ use crate::journal::RunEnd;
 use crate::plan::compare::{Direction, Rule};
 use crate::report::tally::Published;
 use crate::report::{Concurrency, Counts, EndedEarly, Event, Note, Observer, Phase, Progress, Summary};
-use crate::settings::{self, Check, Overwrite, Place, SyncSettings, Task};
+use crate::settings::{self, Check, Overwrite, Place, SyncSettings, Task, Versions};
 use crate::transfer::delete::Eraser;
 use crate::transfer::{Board, Ending, Integrity, Kit, Limited, Restarts, Resume, Sizes, Stop};
 
@@ -219,6 +220,7 @@ impl Shards {
             ignores_target: settings.integrity.ignore_target_listing,
             head_each_target: settings.integrity.head_each_target,
             task: settings.task,
+            versions: settings.versions,
             dry_run: settings.dry_run,
             deletes: settings.deletes,
             events: settings.events,
@@ -297,6 +299,7 @@ impl ShardMaker<'_> {
         let sides = self.ready.sides.clone();
         let (budget, backend, direct_io) = (self.budget, self.backend, self.settings.direct_io);
         let (integrity, attributes) = (integrity(&self.settings.integrity), attributes::for_transfers(self.settings));
+        let marks_origins = self.settings.versions == Versions::All;
         let limited = self.limited.clone();
         let patience = self.settings.patience;
         let restarts = Restarts { max: patience.restarts_max, pause: patience.restart_pause };
@@ -320,6 +323,7 @@ impl ShardMaker<'_> {
                     arena,
                     lanes: Md5Lanes::new(),
                     integrity,
+                    marks_origins,
                     attributes,
                     source: source.open()?,
                     target: target.open()?,
@@ -479,7 +483,7 @@ impl Control<'_> {
         let (counts, elapsed) = (self.shards.counts(), self.started.elapsed());
         let phase = match self.settings.task {
             Task::Sync => Phase::Copying,
-            Task::Verify(_) => Phase::Comparing,
+            Task::Verify(_) | Task::Report(_) => Phase::Comparing,
         };
         self.observer.progress(&Progress { counts, elapsed, stopping, phase, concurrency: self.paces.now() });
     }
@@ -553,12 +557,17 @@ impl Control<'_> {
             None if deleted.withheld.as_ref().is_some_and(|withheld| withheld.is_refusal()) => {
                 ExitCode::Unsafe.number()
             }
-            None if counts.warnings + counts.unverifiable_objects > 0 => match self.settings.warnings_are_errors {
-                true => ExitCode::SomeFailed.number(),
-                false => ExitCode::Warnings.number(),
-            },
+            None if counts.warnings + counts.unverifiable_objects + report::out_of_sync(&counts) > 0 => {
+                match self.settings.warnings_are_errors {
+                    true => ExitCode::SomeFailed.number(),
+                    false => ExitCode::Warnings.number(),
+                }
+            }
             None => ExitCode::Done.number(),
         };
+        if let Task::Report(_) = self.settings.task {
+            self.observer.event(&report::totals(&counts));
+        }
         let elapsed_ms = self.started.elapsed().as_millis() as u64;
         let peak_memory_bytes = probe::peak_memory_bytes();
         Summary {
@@ -568,6 +577,7 @@ impl Control<'_> {
             concurrency: self.paces.now(),
             dry_run: self.settings.dry_run,
             compared: matches!(self.settings.task, Task::Verify(_)),
+            reported: matches!(self.settings.task, Task::Report(_)),
             deletes_withheld: deleted.withheld.map(|withheld| withheld.to_string()),
             ended_early,
             exit_code,
@@ -584,6 +594,7 @@ fn stopped_before_the_start(settings: &SyncSettings, signal: i32, elapsed: Durat
         concurrency: Concurrency::default(),
         dry_run: settings.dry_run,
         compared: matches!(settings.task, Task::Verify(_)),
+        reported: matches!(settings.task, Task::Report(_)),
         deletes_withheld: None,
         ended_early: Some(EndedEarly::Signal(signal)),
         exit_code: ExitCode::of_signal(signal).number(),

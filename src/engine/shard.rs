@@ -25,13 +25,13 @@ use tracing::Instrument;
 use super::deletes::{Recorded, Recorder, listed};
 use super::filters::{self, ShardFilters};
 use super::live::{self, Live, Piece};
-use super::range;
 use super::trust::Trust;
+use super::{range, versions};
 use crate::entry::{Action, EntryRef, Existing, Reason, SideName};
 use crate::plan::compare::{Direction, Rule, Verdict, compare};
 use crate::report::tally::{Published, Tally, add};
 use crate::report::{Counts, Event};
-use crate::settings::{Deletes, Events, Filters, Task};
+use crate::settings::{Deletes, Events, Filters, Task, Versions};
 use crate::transfer::{
     self, Ending, Kit, Lacks, LeftAlone, PartsJob, PartsReturned, Proof, Receipt, Settled, Side, Unproven,
 };
@@ -125,6 +125,7 @@ pub(super) struct Orders {
     /// What the target has is asked for right before each transfer.
     pub(super) head_each_target: bool,
     pub(super) task: Task,
+    pub(super) versions: Versions,
     pub(super) dry_run: bool,
     pub(super) deletes: Deletes,
     pub(super) events: Events,
@@ -135,6 +136,17 @@ pub(super) struct Orders {
     pub(super) sync_tags: bool,
     /// Archived objects are left out without a warning.
     pub(super) quiet_about_archived: bool,
+}
+
+impl Orders {
+    /// Whether a side is listed with all versions of its objects.
+    pub(super) fn lists_versions(&self, side: SideName) -> bool {
+        match self.versions {
+            Versions::Latest => false,
+            Versions::All => true,
+            Versions::At(_) => side == SideName::Source,
+        }
+    }
 }
 
 /// One core's share of the run.
@@ -501,13 +513,18 @@ impl Shard {
     }
 
     async fn carry_out(&self, action: &Action) {
-        if let Task::Verify(depth) = self.orders.task {
-            return super::verify::content(self, depth, action).await;
+        match self.orders.task {
+            Task::Sync => {}
+            Task::Verify(depth) => return super::verify::content(self, depth, action).await,
+            Task::Report(report) => return super::report::compared(self, report, action).await,
         }
         if self.sides.plan.is_some()
             && let Err(error) = transfer::compare::still_as_planned(&self.kit, action).await
         {
             return self.failed(action, error).await;
+        }
+        if let Some(history) = &action.history {
+            return versions::carry_out(self, action, history).await;
         }
         if action.reason == Reason::Tags {
             return self.carry_out_tags(action).await;
@@ -556,12 +573,14 @@ impl Shard {
             size_bytes: entry.size_bytes,
             modified_ns: entry.modified_ns,
             etag: entry.etag.as_ref(),
+            versions: &[],
         };
         let target = existing.as_ref().map(|existing| EntryRef {
             key: source.key,
             size_bytes: existing.size_bytes,
             modified_ns: existing.modified_ns,
             etag: existing.etag.as_ref(),
+            versions: &[],
         });
         // Nothing can have changed between two empty ones.
         let both_empty = target.is_some_and(|target| (source.size_bytes, target.size_bytes) == (0, 0));
@@ -572,10 +591,10 @@ impl Shard {
             Verdict::AskStoredTime(file_ns) => Reason::UnlessStoredTimeIs(file_ns),
             Verdict::AskContent(by) => Reason::UnlessSame(by),
         };
-        Ok(Some(Action { entry: entry.clone(), reason, existing }))
+        Ok(Some(Action { entry: entry.clone(), reason, existing, history: None }))
     }
 
-    async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
+    pub(super) async fn transfer(&self, action: &Action) -> Result<Receipt, transfer::Error> {
         let transfer = transfer::transfer(&self.kit, action);
         match self.orders.events.spans {
             true => {
@@ -609,7 +628,7 @@ impl Shard {
     }
 
     /// A dry run says what it would do.
-    async fn planned(&self, action: &Action) {
+    pub(super) async fn planned(&self, action: &Action) {
         let (key, size_bytes) = (action.entry.key.to_string(), action.entry.size_bytes);
         let source = listed(&Existing::from(&action.entry));
         let target = action.existing.as_ref().map(listed);
@@ -617,7 +636,7 @@ impl Shard {
     }
 
     /// What was planned turned out to be done.
-    async fn settled(&self, action: &Action) {
+    pub(super) async fn settled(&self, action: &Action) {
         let size_bytes = action.entry.size_bytes;
         self.take_out_of_plan(size_bytes);
         add(&self.tally.skipped_objects, 1);
@@ -626,7 +645,7 @@ impl Shard {
         }
     }
 
-    fn take_out_of_plan(&self, size_bytes: u64) {
+    pub(super) fn take_out_of_plan(&self, size_bytes: u64) {
         add(&self.tally.settled_objects, 1);
         add(&self.tally.settled_bytes, size_bytes);
     }
@@ -653,7 +672,7 @@ impl Shard {
         }
     }
 
-    async fn transferred(&self, action: &Action, receipt: Receipt) {
+    pub(super) async fn transferred(&self, action: &Action, receipt: Receipt) {
         add(&self.tally.transferred_objects, 1);
         add(&self.tally.transferred_bytes, receipt.size_bytes);
         self.recorder.copied(&action.entry, &receipt, self.orders.direction == Direction::LocalToLocal);

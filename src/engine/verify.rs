@@ -43,8 +43,9 @@ pub(super) async fn listed(
         size_bytes: source.size_bytes,
         modified_ns: source.modified_ns,
         etag: source.etag.cloned(),
+        version: None,
     };
-    let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)) };
+    let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)), history: None };
     add(&shard.tally.planned_objects, 1);
     add(&shard.tally.planned_bytes, action.entry.size_bytes);
     shard.enqueue(action, token).await;
@@ -86,12 +87,18 @@ pub(super) async fn content(shard: &Shard, depth: Depth, action: &Action) {
 }
 
 /// A directory's object, `dir/`, is at a local target if the directory is, which no listing shows.
+pub(super) fn is_directory_at_target(shard: &Shard, source: EntryRef<'_>) -> bool {
+    let key = String::from_utf8_lossy(source.key);
+    let marks_a_directory = source.size_bytes == 0 && key.ends_with('/');
+    match &shard.kit.target {
+        Side::Local(target) => marks_a_directory && target.holds(&key).is_ok_and(|holds| holds),
+        Side::Bucket(_) => false,
+    }
+}
+
 async fn missing(shard: &Shard, source: EntryRef<'_>) {
     let key = String::from_utf8_lossy(source.key).into_owned();
-    let marks_a_directory = source.size_bytes == 0 && key.ends_with('/');
-    if let (Side::Local(target), true) = (&shard.kit.target, marks_a_directory)
-        && target.holds(&key).is_ok_and(|holds| holds)
-    {
+    if is_directory_at_target(shard, source) {
         return equal(shard, key, 0).await;
     }
     different(shard, Kind::Missing, key, (Some(source.size_bytes), None), None).await;
@@ -117,7 +124,7 @@ async fn different(
 
 /// Whether equal tags of two listings prove equal contents: they are hashes of the same bytes in the same cut. Tags that
 /// differ prove nothing, since they may be of different cuts, or no hashes.
-fn same_tags(one: Option<&ETag>, other: Option<&ETag>) -> bool {
+pub(super) fn same_tags(one: Option<&ETag>, other: Option<&ETag>) -> bool {
     match (one.map(ETag::class), other.map(ETag::class)) {
         (Some(ETagClass::Opaque), _) | (None, _) => false,
         (one, other) => one == other,

@@ -33,7 +33,7 @@ pub struct BucketListing {
 /// Notices tokens that go round in a circle, of whatever length, by remembering one of them: each that is remembered is
 /// held against twice as many that follow as the one before.
 #[derive(Default)]
-struct Tokens {
+pub(super) struct Tokens {
     remembered: Option<String>,
     seen_since: u64,
     replaced_after: u64,
@@ -41,7 +41,7 @@ struct Tokens {
 
 impl Tokens {
     /// Whether the token has come before.
-    fn repeats(&mut self, token: &str) -> bool {
+    pub(super) fn repeats(&mut self, token: &str) -> bool {
         if self.remembered.as_deref() == Some(token) {
             return true;
         }
@@ -109,23 +109,18 @@ impl BucketListing {
                 relative.push(Row { key, size_bytes: row.size, modified_ns: row.last_modified_ns, etag });
             }
         }
-        Ok(Page { text, rows: relative })
+        Ok(Page { text, rows: relative, ..Page::default() })
     }
 }
 
 fn fetch(client: &Rc<Client>, prefix: &Rc<str>, after: Option<Vec<u8>>, token: Option<String>) -> Fetch {
     let (client, prefix) = (client.clone(), prefix.clone());
-    Fetch(tokio::task::spawn_local(
-        async move { client.list(&prefix, after.as_deref(), token.as_deref(), PAGE_KEYS).await },
-    ))
+    Fetch(tokio::task::spawn_local(async move { client.list_page(&prefix, after.as_deref(), token.as_deref()).await }))
 }
-
-/// The most that S3 puts on a page.
-const PAGE_KEYS: u32 = 1_000;
 
 /// Services skip over what was deleted in steps of a page or so, and some thousand versions of one key make a few empty
 /// pages. With a token that is new each time, nothing else would tell that the listing goes nowhere.
-const EMPTY_PAGES_MAX: u32 = 1_000;
+pub(super) const EMPTY_PAGES_MAX: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {

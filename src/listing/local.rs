@@ -52,6 +52,6 @@ impl LocalListing {
             modified_ns: row.modified_ns,
             etag: None,
         });
-        Some(Page { rows: rows.collect(), text: found.text })
+        Some(Page { rows: rows.collect(), text: found.text, ..Page::default() })
     }
 }

@@ -6,6 +6,7 @@ mod bucket;
 mod local;
 pub mod sort;
 pub mod split;
+mod versions;
 
 use std::rc::Rc;
 
@@ -17,6 +18,7 @@ use crate::entry::{KeyRange, Page};
 pub use bucket::BucketListing;
 pub use local::LocalListing;
 pub use sort::{SortedListing, Trail};
+pub use versions::VersionsListing;
 
 /// One side's listing of a key range.
 pub enum Listing {
@@ -26,6 +28,8 @@ pub enum Listing {
     Bucket(BucketListing),
     /// A prefix of a bucket whose service does not list in order.
     Sorted(Box<SortedListing>),
+    /// A prefix of a bucket, with all versions.
+    Versions(VersionsListing),
     /// A single entry, named by the person.
     One(Option<Page>),
 }
@@ -83,6 +87,11 @@ impl Listing {
         Ok(Listing::Sorted(Box::new(SortedListing::new(client, prefix, range, seen)?)))
     }
 
+    /// The listing of a prefix with all versions of its objects.
+    pub fn versions(client: Rc<Client>, prefix: Rc<str>, range: &KeyRange) -> Result<Listing, Error> {
+        Ok(Listing::Versions(VersionsListing::new(client, prefix, range)?))
+    }
+
     /// The next page, or None at the end. A page may be empty. Problems are added to `problems`.
     pub async fn next(&mut self, problems: &mut Vec<Problem>) -> Result<Option<Page>, Error> {
         match self {
@@ -93,6 +102,7 @@ impl Listing {
             }
             Listing::Bucket(listing) => listing.next().await,
             Listing::Sorted(listing) => listing.next().await,
+            Listing::Versions(listing) => listing.next().await,
             Listing::One(page) => Ok(page.take()),
         }
     }
@@ -102,6 +112,7 @@ impl Listing {
         match self {
             Listing::Local(listing) => listing.end_at(key),
             Listing::Bucket(listing) => listing.end_at(key),
+            Listing::Versions(listing) => listing.end_at(key),
             // These are never cut: where they end is known from the start.
             Listing::Sorted(_) | Listing::One(_) => {}
         }
@@ -111,7 +122,7 @@ impl Listing {
     pub fn split_key(&mut self) -> Option<Vec<u8>> {
         match self {
             Listing::Local(listing) => listing.split_key(),
-            Listing::Bucket(_) | Listing::Sorted(_) | Listing::One(_) => None,
+            Listing::Bucket(_) | Listing::Sorted(_) | Listing::Versions(_) | Listing::One(_) => None,
         }
     }
 }

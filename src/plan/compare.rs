@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn entry(size_bytes: u64, modified_ns: i64) -> EntryRef<'static> {
-        EntryRef { key: b"k", size_bytes, modified_ns, etag: None }
+        EntryRef { key: b"k", size_bytes, modified_ns, etag: None, versions: &[] }
     }
 
     #[test]

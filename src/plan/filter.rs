@@ -4,9 +4,8 @@
 //! A pattern is searched for anywhere in its text. Text that is not there matches nothing: it is left out where something
 //! is to be included, and stays where something is to be excluded.
 
-use std::borrow::Cow;
-
-use ropeway_s3proto::op::ObjectMetadata;
+use ropeway_s3proto::op::{ObjectMetadata, Tags};
+use ropeway_s3proto::text::encoded;
 
 use crate::entry::EntryRef;
 use crate::settings::{Filters, Patterns, Regex};
@@ -114,47 +113,29 @@ pub fn asked(filters: &Filters, metadata: &ObjectMetadata) -> Result<Option<By>,
     if let Some(by) = text(&filters.content_type, by, metadata.content_type.as_deref())? {
         return Ok(Some(by));
     }
-    pairs(&filters.metadata, (By::IncludeMetadata, By::ExcludeMetadata), &metadata.user, metadata_text)
+    if !filters.metadata.any() {
+        return Ok(None);
+    }
+    let written = (!metadata.user.is_empty()).then(|| metadata_text(&metadata.user));
+    text(&filters.metadata, (By::IncludeMetadata, By::ExcludeMetadata), written.as_deref())
 }
 
 /// Which filter leaves out an object by its tags, if one does.
-pub fn tags(filters: &Filters, tags: &[(String, String)]) -> Result<Option<By>, Undecided> {
-    pairs(&filters.tags, (By::IncludeTags, By::ExcludeTags), tags, tags_text)
-}
-
-fn pairs(
-    patterns: &Patterns,
-    by: (By, By),
-    pairs: &[(String, String)],
-    write: fn(&[(String, String)]) -> String,
-) -> Result<Option<By>, Undecided> {
-    if !patterns.any() {
+pub fn tags(filters: &Filters, tags: &Tags) -> Result<Option<By>, Undecided> {
+    if !filters.tags.any() {
         return Ok(None);
     }
-    let written = (!pairs.is_empty()).then(|| write(pairs));
-    text(patterns, by, written.as_deref())
+    // `name=value`, in the order of the names, `&` between them, both encoded.
+    let written = (!tags.is_empty()).then(|| tags.to_header());
+    text(&filters.tags, (By::IncludeTags, By::ExcludeTags), written.as_deref())
 }
 
 /// User metadata as the patterns see it: `name=value`, in the order of the names, commas between them, values encoded.
 fn metadata_text(metadata: &[(String, String)]) -> String {
-    joined(metadata, ",", |name| name.into())
-}
-
-/// Tags as the patterns see them: `name=value`, in the order of the names, `&` between them, both encoded.
-fn tags_text(tags: &[(String, String)]) -> String {
-    joined(tags, "&", encoded)
-}
-
-fn joined<'a>(pairs: &'a [(String, String)], between: &str, name: impl Fn(&'a str) -> Cow<'a, str>) -> String {
-    let mut pairs: Vec<_> = pairs.iter().collect();
+    let mut pairs: Vec<_> = metadata.iter().collect();
     pairs.sort();
-    let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| format!("{}={}", name(key), encoded(value))).collect();
-    pairs.join(between)
-}
-
-/// Every byte but the unreserved is percent-encoded.
-fn encoded(text: &str) -> Cow<'_, str> {
-    ropeway_s3proto::text::encoded(text)
+    let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    pairs.join(",")
 }
 
 fn text(patterns: &Patterns, (include, exclude): (By, By), text: Option<&str>) -> Result<Option<By>, Undecided> {
@@ -179,7 +160,7 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, size_bytes: u64, modified_ns: i64) -> EntryRef<'_> {
-        EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: None }
+        EntryRef { key: key.as_bytes(), size_bytes, modified_ns, etag: None, versions: &[] }
     }
 
     fn pattern(text: &str) -> Option<Regex> {
@@ -278,18 +259,18 @@ mod tests {
         for (filters, object, by) in table {
             assert_eq!(asked(&filters, object).unwrap(), by, "{filters:?} {object:?}");
         }
-        let tagged = [("k".to_owned(), "v".to_owned())];
+        let (tagged, untagged) = (Tags::new(vec![("k".to_owned(), "v".to_owned())]), Tags::default());
         assert_eq!(tags(&filters("k=v", "", of_tags), &tagged).unwrap(), None);
-        assert_eq!(tags(&filters("k=v", "", of_tags), &[]).unwrap(), Some(By::IncludeTags));
+        assert_eq!(tags(&filters("k=v", "", of_tags), &untagged).unwrap(), Some(By::IncludeTags));
         assert_eq!(tags(&filters("", "k=v", of_tags), &tagged).unwrap(), Some(By::ExcludeTags));
-        assert_eq!(tags(&filters("", "k=v", of_tags), &[]).unwrap(), None);
+        assert_eq!(tags(&filters("", "k=v", of_tags), &untagged).unwrap(), None);
     }
 
     #[test]
     fn metadata_and_tags_are_written_in_order_and_encoded() {
         let pairs = [("b".to_owned(), "x y".to_owned()), ("a/1".to_owned(), "=&".to_owned())];
         assert_eq!(metadata_text(&pairs), "a/1=%3D%26,b=x%20y");
-        assert_eq!(tags_text(&pairs), "a%2F1=%3D%26&b=x%20y");
+        assert_eq!(Tags::new(pairs.to_vec()).to_header(), "a%2F1=%3D%26&b=x%20y");
     }
 
     #[test]

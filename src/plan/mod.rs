@@ -3,3 +3,4 @@
 pub mod compare;
 pub mod filter;
 pub mod merge;
+pub mod versions;

@@ -2,6 +2,7 @@
 
 pub mod tally;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,29 @@ pub enum Event {
         /// More about it, in words.
         detail: Option<String>,
     },
+    /// A record of a report: something about an object was compared.
+    SyncStatus {
+        /// `SYNC_STATUS`, `METADATA_SYNC_STATUS` or `TAGGING_SYNC_STATUS`.
+        name: &'static str,
+        /// What: `EXISTENCE`, `ETAG`, `CHECKSUM`, `METADATA` or `TAGGING`.
+        #[serde(rename = "type")]
+        kind: &'static str,
+        /// `MATCHES`, `MISMATCH`, `NOT_FOUND` or `UNKNOWN`.
+        status: &'static str,
+        /// Relative key.
+        key: String,
+        /// The two sides' values, by their names.
+        #[serde(flatten)]
+        values: BTreeMap<&'static str, serde_json::Value>,
+    },
+    /// The end of a report.
+    ReportSummary {
+        /// `REPORT_SUMMARY`.
+        name: &'static str,
+        /// What it came to.
+        #[serde(flatten)]
+        totals: ReportTotals,
+    },
     /// What was to be done about it was not.
     Failed {
         /// Relative key.
@@ -108,6 +132,24 @@ pub enum Event {
         /// What.
         reason: String,
     },
+}
+
+/// How many objects a report has looked at, and how many of them came to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names are s3sync's, and say it")]
+pub struct ReportTotals {
+    pub number_of_objects: u64,
+    pub etag_matches: u64,
+    pub checksum_matches: u64,
+    pub metadata_matches: u64,
+    pub tagging_matches: u64,
+    pub not_found: u64,
+    pub etag_mismatch: u64,
+    pub checksum_mismatch: u64,
+    pub metadata_mismatch: u64,
+    pub tagging_mismatch: u64,
+    pub etag_unknown: u64,
+    pub checksum_unknown: u64,
 }
 
 /// What a listing shows of an object or file.
@@ -220,6 +262,8 @@ pub struct Summary {
     pub dry_run: bool,
     /// The sides were compared, and that was all.
     pub compared: bool,
+    /// It was a report, and that was all.
+    pub reported: bool,
     /// Why nothing was deleted although something was to be, if so.
     pub deletes_withheld: Option<String>,
     /// Why the run ended before its time, if it did.

@@ -97,6 +97,30 @@ tally! {
     differences,
     /// Objects that could not be compared.
     unverifiable_objects,
+    /// Objects that a report looked at.
+    reported_objects,
+    /// Of these, those whose content is the same, as their ETags, or whatever stands for them, show.
+    etag_matches,
+    /// Those whose content is not.
+    etag_mismatch,
+    /// Those of whose content nothing could be said.
+    etag_unknown,
+    /// Those whose checksums are the same.
+    checksum_matches,
+    /// Those whose checksums are not.
+    checksum_mismatch,
+    /// Those whose checksums could not be compared.
+    checksum_unknown,
+    /// Those whose headers and user metadata are the same.
+    metadata_matches,
+    /// Those of which one or more are not.
+    metadata_mismatch,
+    /// Those whose tags are the same.
+    tagging_matches,
+    /// Those whose tags are not.
+    tagging_mismatch,
+    /// Those that the target does not have.
+    not_found,
     /// Things the person should know that are not failures.
     warnings,
     /// Requests sent, all tries counted.

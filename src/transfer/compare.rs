@@ -8,10 +8,10 @@ use ropeway_io::file::File;
 use ropeway_io::path::{FileKind, Follow, key_to_relative};
 use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme};
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key};
+use ropeway_s3proto::name::{ByteRange, ETag, ETagClass, Key, VersionId};
 
 use super::carry::{Hashes, PartHashes};
-use super::parts_of::{PartsOf, parts_of};
+use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::side::{BucketSide, Side};
 use super::verify::{ETags, Expected, ExpectedChecksum, ExpectedETag, Taken, Unproven, Wanted};
 use super::{Error, Kit, part};
@@ -37,19 +37,20 @@ pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool)
         size_bytes: existing.size_bytes,
         modified_ns: existing.modified_ns,
         etag: existing.etag.clone(),
+        version: None,
     };
     match (&kit.source, &kit.target) {
-        (Side::Bucket(source), Side::Bucket(target)) if !bytes => {
-            let source = About::ask(source, SideName::Source, &entry.key).await?;
-            let target = About::ask(target, SideName::Target, &entry.key).await?;
+        (Side::Bucket(source), Side::Bucket(to)) if !bytes => {
+            let source = About::ask(source, SideName::Source, entry, By::Either).await?;
+            let target = About::ask(to, SideName::Target, &target, By::Either).await?;
             Ok(same_word(&source, &target))
         }
         (Side::Local(_), Side::Bucket(side)) if !bytes => {
-            let about = About::ask(side, SideName::Target, &entry.key).await?;
+            let about = About::ask(side, SideName::Target, &target, By::Either).await?;
             with_file(kit, SideName::Source, entry, side, about, By::Either).await
         }
         (Side::Bucket(side), Side::Local(_)) if !bytes => {
-            let about = About::ask(side, SideName::Source, &entry.key).await?;
+            let about = About::ask(side, SideName::Source, entry, By::Either).await?;
             with_file(kit, SideName::Target, &target, side, about, By::Either).await
         }
         _ => {
@@ -79,11 +80,12 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
         size_bytes: existing.size_bytes,
         modified_ns: existing.modified_ns,
         etag: existing.etag.clone(),
+        version: None,
     };
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => {
-            let source = About::ask(source, SideName::Source, &entry.key).await?;
-            let target = About::ask(target, SideName::Target, &entry.key).await?;
+            let source = About::ask(source, SideName::Source, entry, by).await?;
+            let target = About::ask(target, SideName::Target, &at_target(), by).await?;
             Ok(match by {
                 By::ETag => same_etag(&source, &target),
                 By::Checksum(algorithm) => same_stored(&source, &target, algorithm),
@@ -91,11 +93,11 @@ pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -
             })
         }
         (Side::Local(_), Side::Bucket(side)) => {
-            let about = About::ask(side, SideName::Target, &entry.key).await?;
+            let about = About::ask(side, SideName::Target, &at_target(), by).await?;
             with_file(kit, SideName::Source, entry, side, about, by).await
         }
         (Side::Bucket(side), Side::Local(_)) => {
-            let about = About::ask(side, SideName::Source, &entry.key).await?;
+            let about = About::ask(side, SideName::Source, entry, by).await?;
             with_file(kit, SideName::Target, &at_target(), side, about, by).await
         }
         (Side::Local(_), Side::Local(_)) => compare(kit, entry, existing, true).await,
@@ -195,16 +197,21 @@ fn same_checksum(source: Checksum, target: Checksum) -> Likeness {
 /// What a service says of an object.
 struct About {
     key: Key,
+    version: Option<VersionId>,
     head: ObjectHead,
     parts: PartsOf,
 }
 
 impl About {
-    async fn ask(side: &BucketSide, name: SideName, key: &str) -> Result<About, Error> {
-        let key = side.key(key)?;
-        let head = side.client.head(&key).await.map_err(failed(name))?;
-        let parts = parts_of(side, &key, &head, false).await.map_err(failed(name))?;
-        Ok(About { key, head, parts })
+    /// About the version of an entry, if it names one.
+    async fn ask(side: &BucketSide, name: SideName, entry: &Entry, by: By) -> Result<About, Error> {
+        let (key, version) = (side.key(&entry.key)?, entry.version.clone());
+        let head = side.client.head_version(&key, version.as_ref()).await.map_err(failed(name))?;
+        let parts = match head.needs_parts() || by == By::ETag {
+            true => parts_of(side, (&key, version.as_ref()), &head, false).await.map_err(failed(name))?,
+            false => stored_parts_of(&head),
+        };
+        Ok(About { key, version, head, parts })
     }
 
     fn tag(&self) -> Option<ETagClass> {
@@ -340,7 +347,9 @@ async fn with_file(
             return Ok(compared);
         }
         // It may be only the cut that differs.
-        let parts = parts_of(side, &about.key, &about.head, true).await.map_err(failed(other(name)))?;
+        let parts = parts_of(side, (&about.key, about.version.as_ref()), &about.head, true)
+            .await
+            .map_err(failed(other(name)))?;
         if parts.cut().is_some_and(|parts| parts.is_same(cut, about.head.size_bytes)) {
             return Ok(compared);
         }
@@ -482,7 +491,7 @@ impl<'a> Content<'a> {
                 }
                 Held::Object { client, key, etag } => {
                     let range = ByteRange { start: range.start, end: range.end };
-                    let got = client.get_range(key, range, etag.as_ref(), &mut buffer).await;
+                    let got = client.get_range(key, None, range, etag.as_ref(), &mut buffer).await;
                     got.map_err(failed(self.side))?.0
                 }
             };

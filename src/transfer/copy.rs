@@ -1,19 +1,20 @@
-//! Copies that the target's service makes by itself, and the tags that are made equal where nothing needs copying.
+//! Copies that the target's service makes by itself.
 //!
 //! What a copy is given is said in full, never left to the service, so that an object copied so is the same as one that came
 //! through here. It is of the very object that was looked at (`x-amz-copy-source-if-match`). A service that may not read the
 //! source, or does not know how, refuses; then the object takes the other way.
 
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::{ByteRange, ETag, Key};
-use ropeway_s3proto::op::{Condition, CopySource, Tags};
+use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
+use ropeway_s3proto::op::{Condition, CopySource};
 
 use super::large::{About, Attached, Destination, PartDone};
 use super::part::Part;
 use super::side::{Acknowledged, BucketSide, Content, Opened};
+use super::tags::keep_tags;
 use super::verify::{Proof, Unproven};
 use super::{Error, Kit, Lacks, Receipt, Side, Version};
-use crate::client::{self, Copied, Copies};
+use crate::client::{self, Copied, Copies, TagsGivenTo};
 use crate::entry::Action;
 
 /// Whether the target's service is to be asked first.
@@ -37,20 +38,19 @@ pub(super) fn refused(kit: &Kit, error: &Error) -> bool {
 pub(super) async fn whole(kit: &Kit, action: &Action, source: &Opened, about: &About) -> Result<Receipt, Error> {
     let (from, side) = sides(kit);
     let key = side.key(&action.entry.key)?;
-    let (source_key, etag) = object(source);
+    let object = object(source);
     let condition = kit.condition(action.existing_etag());
-    let copied = side
-        .client
-        .copy(&key, copied_from(from, source_key, etag), &about.metadata, kit.integrity.upload_with, condition)
-        .await;
+    let copied =
+        side.client.copy(&key, copied_from(from, object), &about.metadata, kit.integrity.upload_with, condition).await;
     let answer = match copied {
         Ok(answer) => answer,
-        Err(error) => return Err(judge(from, source_key, etag, condition, error).await),
+        Err(error) => return Err(judge(from, object, condition, error).await),
     };
     side.client.abilities().learn_copies_made();
     let proof = about.expected.check_copy(&answer, kit.etags(side))?;
+    keep_tags(side, &key, &about.metadata, TagsGivenTo::Copy).await?;
     kit.moved(source.size_bytes);
-    let version = Version { modified_ns: source.modified_ns, etag: etag.cloned() };
+    let version = Version { modified_ns: source.modified_ns, etag: object.etag.cloned() };
     let whole = answer.checksum.and_then(|stored| stored.whole());
     let keeps = whole.is_some_and(|checksum| checksum.algorithm() == kit.integrity.algorithm());
     let crc64nvme = whole.and_then(|checksum| checksum.crc64nvme()).map(|crc| crc.0);
@@ -65,12 +65,12 @@ pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<
     let Destination::Upload { key, upload_id } = &attached.large.target else {
         unreachable!("a large object is copied into an upload")
     };
-    let (source_key, etag) = object(&attached.source);
+    let object = object(&attached.source);
     let range = ByteRange { start: part.range.start, end: part.range.end };
-    let copied = copied_from(from, source_key, etag);
+    let copied = copied_from(from, object);
     let answer = match side.client.copy_part(key, upload_id, part.number, copied, range).await {
         Ok(answer) => answer,
-        Err(error) => return Err(judge(from, source_key, etag, Condition::Always, error).await),
+        Err(error) => return Err(judge(from, object, Condition::Always, error).await),
     };
     side.client.abilities().learn_copies_made();
     let checksum = answer.checksum.and_then(|stored| stored.whole());
@@ -88,40 +88,6 @@ pub(super) async fn part(kit: &Kit, attached: &Attached, part: &Part) -> Result<
     })
 }
 
-/// Makes the tags of an object that needs no copying the source's. Says whether they were others.
-pub async fn sync_tags(kit: &Kit, action: &Action) -> Result<bool, Error> {
-    let (source, target) = sides(kit);
-    let target_key = target.key(&action.entry.key)?;
-    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
-    if ours == theirs {
-        return Ok(false);
-    }
-    if kit.limited.objects.is_set() {
-        kit.stop.unless_asked(kit.limited.objects.take(1)).await?;
-    }
-    kit.stop.or_abandon(async { target.client.set_tags(&target_key, &ours).await.map_err(Error::target) }).await?;
-    Ok(true)
-}
-
-/// Whether [`sync_tags`] would change anything.
-pub async fn tags_differ(kit: &Kit, action: &Action) -> Result<bool, Error> {
-    let (source, target) = sides(kit);
-    let target_key = target.key(&action.entry.key)?;
-    let (ours, theirs) = kit.stop.or_abandon(both_tags(source, target, &action.entry.key, &target_key)).await?;
-    Ok(ours != theirs)
-}
-
-async fn both_tags(
-    source: &BucketSide,
-    target: &BucketSide,
-    relative: &str,
-    target_key: &Key,
-) -> Result<(Tags, Tags), Error> {
-    let ours = source.client.tags(&source.key(relative)?).await.map_err(Error::source)?;
-    let theirs = target.client.tags(target_key).await.map_err(Error::target)?;
-    Ok((ours, theirs))
-}
-
 fn sides(kit: &Kit) -> (&BucketSide, &BucketSide) {
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => (source, target),
@@ -129,38 +95,42 @@ fn sides(kit: &Kit) -> (&BucketSide, &BucketSide) {
     }
 }
 
-fn object(source: &Opened) -> (&Key, Option<&ETag>) {
+/// What is copied.
+#[derive(Clone, Copy)]
+struct CopiedObject<'a> {
+    key: &'a Key,
+    version: Option<&'a VersionId>,
+    etag: Option<&'a ETag>,
+}
+
+fn object(source: &Opened) -> CopiedObject<'_> {
     match &source.content {
-        Content::Object { key, etag } => (key, etag.as_ref()),
+        Content::Object { key, version, etag } => CopiedObject { key, version: version.as_ref(), etag: etag.as_ref() },
         Content::File { .. } => unreachable!("copies are of objects"),
     }
 }
 
-fn copied_from<'a>(from: &'a BucketSide, key: &'a Key, etag: Option<&'a ETag>) -> Copied<'a> {
-    let source = CopySource { bucket: from.client.bucket(), key, version_id: None, if_match: etag };
+fn copied_from<'a>(from: &'a BucketSide, object: CopiedObject<'a>) -> Copied<'a> {
+    let CopiedObject { key, version, etag } = object;
+    let version_id = version.map(VersionId::as_str);
+    let source = CopySource { bucket: from.client.bucket(), key, version_id, if_match: etag };
     Copied { source, protection: from.client.protection() }
 }
 
-/// What a failed copy means. A condition that did not hold may be the source's or the target's; the source tells.
-async fn judge(
-    from: &BucketSide,
-    source_key: &Key,
-    etag: Option<&ETag>,
-    condition: Condition<'_>,
-    error: client::Error,
-) -> Error {
+/// What a failed copy means. A condition that did not hold may be the source's or the target's; a look at the source tells.
+async fn judge(from: &BucketSide, source: CopiedObject<'_>, condition: Condition<'_>, error: client::Error) -> Error {
     if is_archived(&error) {
         return Error::Archived;
     }
     match error.class() {
         Class::Conflict if error.code() == Some("PreconditionFailed") => {
-            if condition != Condition::Always
-                && let Ok(head) = from.client.head(source_key).await
-                && head.etag.as_ref() == etag
-            {
-                return Error::target(error);
+            let now = from.client.head_version(source.key, source.version).await;
+            match (now.is_ok_and(|head| head.etag.as_ref() == source.etag), condition) {
+                (false, _) => Error::Changed(error.to_string()),
+                // The service looked at another object: some decode the source's name twice.
+                (true, Condition::Always) => Error::NotCopied(Box::new(error)),
+                (true, Condition::Absent | Condition::Is(_)) => Error::target(error),
             }
-            Error::Changed(error.to_string())
         }
         Class::Denied | Class::Unsupported | Class::Fatal | Class::WrongRegion => Error::NotCopied(Box::new(error)),
         // The service knows no such bucket or object; an upload that is gone is another matter.

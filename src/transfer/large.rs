@@ -23,10 +23,11 @@ use super::parts_of::{PartsOf, parts_of, stored_parts_of};
 use super::resume::{self, Found, FoundPlace, Known, Ledger};
 use super::side::{Acknowledged, BucketSide, Content, NOT_COMPARED, Opened};
 use super::small::{FILE_MODE, proven};
+use super::tags::keep_tags;
 use super::turnstile::Turnstile;
 use super::verify::{self, ETags, Expected, ExpectedETag, Proof, Taken, Unproven, Wanted, combined_crc};
 use super::{Ending, Error, Kit, Lacks, Receipt, Side, Version, Way, metadata};
-use crate::client::{Checks, UploadProof};
+use crate::client::{Checks, TagsGivenTo, UploadProof};
 use crate::entry::{Action, Entry};
 use crate::journal::SavedPlace;
 
@@ -148,8 +149,8 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure:
             metadata: metadata::of_file(kit, &entry.key, source.modified_ns),
             modified_ns: source.modified_ns,
         }),
-        (Content::Object { key, etag }, Side::Bucket(side)) => {
-            let mut head = side.client.head(key).await.map_err(Error::source)?;
+        (Content::Object { key, version, etag }, Side::Bucket(side)) => {
+            let mut head = side.client.head_version(key, version.as_ref()).await.map_err(Error::source)?;
             if head.size_bytes != source.size_bytes {
                 return Err(Error::Changed(format!(
                     "it had {} bytes and now has {}",
@@ -157,8 +158,8 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure:
                 )));
             }
             let keep = kit.integrity.keep_parts;
-            let parts = match sure || keep || head.needs_parts() && kit.integrity.etags {
-                true => parts_of(side, key, &head, sure || keep).await.map_err(Error::source)?,
+            let parts = match sure || keep || kit.integrity.needs_parts(&head) {
+                true => parts_of(side, (key, version.as_ref()), &head, sure || keep).await.map_err(Error::source)?,
                 false => stored_parts_of(&head),
             };
             let expected = Expected::of(&head, parts.cut(), kit.etags(side), kit.integrity.of_parts);
@@ -174,7 +175,7 @@ pub(super) async fn examine(kit: &Kit, entry: &Entry, source: &mut Opened, sure:
             };
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
-            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let metadata = metadata::of_object(kit, side, (key, version.as_ref()), &mut head, written_ns).await?;
             *etag = head.etag;
             Ok(About { expected, keeps, has_checksum, metadata, modified_ns })
         }
@@ -326,6 +327,9 @@ async fn checks_in_advance(
     let use_md5 = known != UploadProof::Checksum && kit.integrity.content_md5;
     let given = expected.of_bytes().filter(|checksum| use_sum && checksum.algorithm() == algorithm);
     let is_file = matches!(source.content, Content::File { .. });
+    if !use_sum && !use_md5 {
+        return Ok(Checks::default());
+    }
     if is_file || use_sum && given.is_none() && kit.integrity.upload_with.is_some() {
         let sum = Some(algorithm).filter(|algorithm| use_sum && *algorithm != Algorithm::Crc64Nvme);
         let ahead = read_ahead(kit, source, 0..source.size_bytes, Wanted { md5: use_md5, sum }).await?;
@@ -409,7 +413,11 @@ fn attach(kit: &Kit, large: Arc<Large>) -> Result<Attached, Error> {
         Side::Bucket(side) => Opened {
             size_bytes: large.size_bytes,
             modified_ns: large.entry.modified_ns,
-            content: Content::Object { key: side.key(&large.entry.key)?, etag: large.entry.etag.clone() },
+            content: Content::Object {
+                key: side.key(&large.entry.key)?,
+                version: large.entry.version.clone(),
+                etag: large.entry.etag.clone(),
+            },
         },
     };
     let file = match (&large.target, &kit.target) {
@@ -428,6 +436,10 @@ async fn check(
 ) -> Result<(Vec<PartDone>, Proof), Error> {
     attached.source.check_unchanged()?;
     if attached.large.way == Way::Copied {
+        let original = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
+        if let (Some(original), Some(copy)) = (original, crc_of_copies(&parts)) {
+            verify::same_checksum(StoredChecksum::of_bytes(original), StoredChecksum::of_bytes(copy.into()))?;
+        }
         return Ok((parts, NOT_COMPARED));
     }
     let carried: u64 = parts.iter().map(|part| part.size_bytes).sum();
@@ -444,6 +456,11 @@ async fn check(
     Ok((parts, proof))
 }
 
+/// The sum of a content that was copied in parts: the service alone knows theirs, and not every service tells.
+fn crc_of_copies(parts: &[PartDone]) -> Option<Crc64Nvme> {
+    parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts))
+}
+
 /// Makes the object appear at the target.
 async fn finish(
     kit: &Kit,
@@ -456,13 +473,8 @@ async fn finish(
     let size_bytes = attached.large.size_bytes;
     let crc = match attached.large.way {
         Way::Streamed => Some(combined_crc(parts)),
-        // Of copied parts the service alone knows the sums, and not every service tells.
-        Way::Copied => parts.iter().all(PartDone::has_service_crc).then(|| combined_crc(parts)),
+        Way::Copied => crc_of_copies(parts),
     };
-    let theirs = about.expected.of_bytes().filter(|checksum| checksum.crc64nvme().is_some());
-    if let (Way::Copied, Some(theirs), Some(ours)) = (attached.large.way, theirs, crc) {
-        verify::same_checksum(StoredChecksum::of_bytes(ours.into()), StoredChecksum::of_bytes(theirs))?;
-    }
     let (proof, etag, kept) = match (unfinished, &kit.target) {
         (Unfinished::File(partial), _) => {
             partial.publish(Some(about.modified_ns)).map_err(Error::publishing)?;
@@ -473,6 +485,7 @@ async fn finish(
             let completed = complete(kit, side, whole, kit.condition(action.existing_etag()));
             let judged = async {
                 let (answer, acknowledged) = completed.await?;
+                keep_tags(side, &key, &about.metadata, TagsGivenTo::Upload).await?;
                 let proof = match attached.large.way {
                     Way::Streamed => acknowledged.proof,
                     Way::Copied => about.expected.check_copy(&answer, kit.etags(side))?,

@@ -3,12 +3,14 @@
 //! * `mtime`: the file's own modification time, seconds since 1970 with a decimal fraction, as rclone and s3fs write it, so
 //!   that trees made by either keep their times.
 //! * `s3sync_origin_last_modified`: the same as s3sync writes it, for those who ask for it; never read.
+//! * `s3sync_origin_version_id`: which version of the source this is, where all versions are carried, as s3sync writes it; so
+//!   each knows what the other has carried.
 //! * `ropeway-token`: unique to one multipart upload. When the answer to its completion is lost, the token tells whether
 //!   the object that stands there now is ours (reliability.md P07).
 //! * `ropeway-part-bytes`: the part size of a multipart upload, with which its ETag can be computed again later.
 
 use ropeway_s3proto::date::rfc3339_of_unix_ns;
-use ropeway_s3proto::name::Key;
+use ropeway_s3proto::name::{Key, VersionId};
 use ropeway_s3proto::op::ObjectMetadata;
 
 use super::part::Cut;
@@ -17,6 +19,7 @@ use super::{Error, Kit, Side};
 use crate::client::ObjectHead;
 
 const MTIME: &str = "mtime";
+const ORIGIN_VERSION: &str = "s3sync_origin_version_id";
 const S3SYNC_MODIFIED: &str = "s3sync_origin_last_modified";
 const TOKEN: &str = "ropeway-token";
 const PART_BYTES: &str = "ropeway-part-bytes";
@@ -67,7 +70,7 @@ pub(super) fn of_file(kit: &Kit, key: &str, modified_ns: i64) -> ObjectMetadata 
 pub(super) async fn of_object(
     kit: &Kit,
     side: &BucketSide,
-    key: &Key,
+    (key, version): (&Key, Option<&VersionId>),
     head: &mut ObjectHead,
     modified_ns: i64,
 ) -> Result<ObjectMetadata, Error> {
@@ -80,13 +83,43 @@ pub(super) async fn of_object(
     metadata.storage_class.take_if(|class| class == "EXPRESS_ONEZONE");
     let drops_tags = kit.attributes.as_ref().is_some_and(|it| it.drop_tags || it.given.tagging.is_some());
     if head.tag_count > 0 && !drops_tags {
-        let tags = side.client.tags(key).await.map_err(Error::source)?;
+        let tags = side.client.tags(key, version).await.map_err(Error::source)?;
         metadata.tagging = (!tags.is_empty()).then(|| tags.to_header());
     }
     if let Some(attributes) = &kit.attributes {
         attributes.apply_to_object(&mut metadata, modified_ns);
     }
+    if let (true, Some(version)) = (kit.marks_origins, version) {
+        metadata.user.retain(|(name, _)| !is_spelled(name, ORIGIN_VERSION) && !is_spelled(name, S3SYNC_MODIFIED));
+        set(&mut metadata, ORIGIN_VERSION, version.as_str().to_owned());
+        if let Some(time) = rfc3339_of_unix_ns(modified_ns) {
+            set(&mut metadata, S3SYNC_MODIFIED, time);
+        }
+    }
     Ok(metadata)
+}
+
+/// The version of the source that an object was copied from, by Ropeway or by s3sync, where all versions were carried.
+pub(super) fn origin(metadata: &ObjectMetadata) -> Option<&str> {
+    let origin = metadata.user.iter().find(|(name, _)| is_spelled(name, ORIGIN_VERSION));
+    origin.map(|(_, value)| value.as_str())
+}
+
+/// Whether a service gives this name back for the other: Ceph makes hyphens of the underscores.
+fn is_spelled(name: &str, wanted: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == wanted.len() && name.bytes().map(plain).eq(wanted.bytes().map(plain))
+}
+
+/// Leaves of two objects' user metadata what can be expected to be the same: neither what belongs to the upload that made the
+/// object, nor what it was given as a copy.
+pub(super) fn keep_what_compares(source: &mut ObjectMetadata, target: &mut ObjectMetadata) {
+    let has_time = user(source, MTIME).is_some();
+    for metadata in [source, target] {
+        forget_upload(metadata);
+        let own = |name: &str| [ORIGIN_VERSION, S3SYNC_MODIFIED].iter().any(|it| is_spelled(name, it));
+        metadata.user.retain(|(name, _)| !own(name) && (has_time || !name.eq_ignore_ascii_case(MTIME)));
+    }
 }
 
 /// Removes user metadata that says nothing of the content's own time.
@@ -174,6 +207,21 @@ mod tests {
         assert_eq!(modified_ns(&none, Some(9 * SECOND_NS), 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
         assert_eq!(modified_ns(&none, Some(11 * SECOND_NS), 9 * SECOND_NS + 7), 11 * SECOND_NS);
         assert_eq!(modified_ns(&none, None, 9 * SECOND_NS + 7), 9 * SECOND_NS + 7);
+    }
+
+    #[test]
+    fn an_origin_is_known_by_whatever_spelling_a_service_has() {
+        for (name, is_origin) in [
+            ("s3sync_origin_version_id", true),
+            ("s3sync-origin-version-id", true),
+            ("S3sync_Origin_Version_Id", true),
+            ("s3sync_origin_version", false),
+            ("mtime", false),
+        ] {
+            let user = vec![(name.to_owned(), "v".to_owned())];
+            let metadata = ObjectMetadata { user, ..ObjectMetadata::default() };
+            assert_eq!(origin(&metadata).is_some(), is_origin, "{name}");
+        }
     }
 
     #[test]

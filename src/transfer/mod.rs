@@ -29,9 +29,11 @@ mod side;
 mod small;
 mod stop;
 mod sums;
+mod tags;
 mod turnstile;
 mod undo;
 mod verify;
+mod versions;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -44,7 +46,7 @@ use ropeway_io::hash::Md5Lanes;
 use ropeway_s3proto::checksum::Algorithm;
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ETag, ETagClass, Key, UploadId};
-use ropeway_s3proto::op::{Condition, ObjectMetadata};
+use ropeway_s3proto::op::{Condition, ObjectMetadata, Tags};
 
 use crate::entry::{Action, ContentBy, Entry, Existing, Reason, SideName};
 use crate::journal::Journal;
@@ -53,7 +55,6 @@ use compare::Likeness;
 
 pub use attributes::{Attributes, Overwrite};
 pub use board::{Board, PartsJob, PartsReturned};
-pub use copy::{sync_tags, tags_differ};
 pub use error::{Error, LeftAlone};
 pub use large::{PartDone, help};
 pub use metadata::stored_modified_ns;
@@ -61,8 +62,10 @@ pub use rate::Limited;
 pub use resume::{Resume, discard, left_behind};
 pub use side::{BucketSide, LocalSide, Side};
 pub use stop::{Ending, Stop};
+pub use tags::{metadata_of_both, sync_tags, tags_differ, tags_of_both};
 use verify::ETags;
 pub use verify::{Integrity, Proof, Unproven};
+pub use versions::{mark_deleted, origins};
 
 /// What one shard's transfers work with.
 pub struct Kit {
@@ -76,6 +79,8 @@ pub struct Kit {
     pub lanes: Md5Lanes,
     /// What is compared, and what uploads are given.
     pub integrity: Integrity,
+    /// All versions are carried, and each is given the name of the one that it is a copy of.
+    pub marks_origins: bool,
     /// What objects are given beside their content, if the person wants anything of them.
     pub attributes: Option<Arc<Attributes>>,
     /// Where data is read.
@@ -264,6 +269,7 @@ pub async fn settled(kit: &Kit, action: &Action) -> Result<Settled, Error> {
         | Reason::ETag
         | Reason::Checksum
         | Reason::Tags
+        | Reason::Version
         | Reason::Unconditional => {}
     }
     match (&kit.target, entry.key.strip_suffix('/')) {
@@ -374,14 +380,35 @@ fn keeps_parts(kit: &Kit, source: &side::Opened) -> bool {
     kit.integrity.keep_parts && matches!(kit.target, Side::Bucket(_)) && in_parts()
 }
 
-/// What the source says of an object beside its bytes: a bucket is asked, and of a file its name tells.
-pub async fn source_metadata(kit: &Kit, entry: &Entry) -> Result<ObjectMetadata, Error> {
+/// What the source says of an object beside its bytes.
+pub struct Said {
+    /// What travels with it.
+    pub metadata: ObjectMetadata,
+    /// Its tags, if they were asked for.
+    pub tags: Tags,
+}
+
+/// Asks the source about an object, and about its tags if it has any. Of a file, its name tells.
+pub async fn source_says(kit: &Kit, entry: &Entry, with_tags: bool) -> Result<Said, Error> {
     match &kit.source {
-        Side::Local(_) => Ok(metadata::told_by_file(&entry.key, entry.modified_ns)),
+        Side::Local(_) => {
+            let mut metadata = metadata::told_by_file(&entry.key, entry.modified_ns);
+            if kit.attributes.as_ref().is_some_and(|attributes| attributes.no_guessed_type) {
+                metadata.content_type = None;
+            }
+            Ok(Said { metadata, tags: Tags::default() })
+        }
         Side::Bucket(side) => {
-            let key = side.key(&entry.key)?;
-            let head = kit.stop.or_abandon(async { side.client.head(&key).await.map_err(Error::source) }).await?;
-            Ok(head.metadata)
+            let (key, version) = (side.key(&entry.key)?, entry.version.as_ref());
+            let asked = async {
+                let head = side.client.head_version(&key, version).await.map_err(Error::source)?;
+                let tags = match with_tags && head.tag_count > 0 {
+                    true => side.client.tags(&key, version).await.map_err(Error::source)?,
+                    false => Tags::default(),
+                };
+                Ok(Said { metadata: head.metadata, tags })
+            };
+            kit.stop.or_abandon(asked).await
         }
     }
 }

@@ -6,7 +6,8 @@
 //! believed at first, and the sure way is gone when what was compared did not agree.
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
-use ropeway_s3proto::name::{ETag, ETagClass, Key};
+use ropeway_s3proto::error::Class;
+use ropeway_s3proto::name::{ETag, ETagClass, Key, VersionId};
 
 use super::metadata;
 use super::part::{Cut, PARTS_MAX};
@@ -62,7 +63,7 @@ pub(super) fn stored_parts_of(head: &ObjectHead) -> PartsOf {
 /// Asks for the parts of an object. `sure` wants all their sizes from the service, and believes nothing.
 pub(super) async fn parts_of(
     side: &BucketSide,
-    key: &Key,
+    (key, version): (&Key, Option<&VersionId>),
     head: &ObjectHead,
     sure: bool,
 ) -> Result<PartsOf, client::Error> {
@@ -79,17 +80,19 @@ pub(super) async fn parts_of(
     if stored.cut().is_some() && (!sure || number == 1) {
         return Ok(stored);
     }
-    if sure || head.checksum.is_some() {
-        match side.client.object_parts(key).await {
+    let abilities = side.client.abilities();
+    if (sure || head.checksum.is_some()) && !abilities.parts_untold() {
+        match side.client.object_parts(key, version).await {
             Ok(Some(parts)) if parts.etag.is_none() || parts.etag == head.etag => {
                 return Ok(judge(&parts.sizes_bytes, number, size_bytes));
             }
             Ok(_) => {}
-            // It may not know how, or we may not ask. What else may be wrong shows in the next request.
+            Err(error) if error.class() == Class::Unsupported => abilities.learn_parts_untold(),
+            // We may not be allowed to ask. What else may be wrong shows in the next request.
             Err(error) => tracing::debug!(key = key.as_str(), %error, "the service does not list an object's parts"),
         }
     }
-    let Some((first_bytes, told)) = side.client.part_bytes(key, 1).await? else { return Ok(PartsOf::Untold) };
+    let Some((first_bytes, told)) = side.client.part_bytes(key, version, 1).await? else { return Ok(PartsOf::Untold) };
     if told != number {
         let text = format!("its ETag or checksum is of {number} parts, and the service says that it has {told}");
         return Ok(PartsOf::Contradictory(text));
@@ -97,7 +100,7 @@ pub(super) async fn parts_of(
     if !sure {
         return Ok(equal(first_bytes).unwrap_or(PartsOf::Untold));
     }
-    let rest = iter(2..=number).map(|number| side.client.part_bytes(key, number)).buffered(HEADS_AT_ONCE);
+    let rest = iter(2..=number).map(|number| side.client.part_bytes(key, version, number)).buffered(HEADS_AT_ONCE);
     let rest: Vec<Option<(u64, u32)>> = rest.try_collect().await?;
     let sizes: Option<Vec<u64>> =
         std::iter::once(Some(first_bytes)).chain(rest.into_iter().map(|part| Some(part?.0))).collect();

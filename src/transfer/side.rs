@@ -11,7 +11,7 @@ use ropeway_io::hash::Md5Lane;
 use ropeway_io::path::{FileFacts, FileKind, Follow, Root, key_to_relative};
 use ropeway_s3proto::checksum::{Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::{ByteRange, ETag, Key};
+use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
 
 use super::verify::{self, Compared, ETags, Hashed, Proof, Unproven};
 use super::{Error, Kit, Receipt};
@@ -49,7 +49,7 @@ pub(super) struct Opened {
 
 pub(super) enum Content {
     File { file: File, facts: FileFacts },
-    Object { key: Key, etag: Option<ETag> },
+    Object { key: Key, version: Option<VersionId>, etag: Option<ETag> },
 }
 
 /// A stretch of the source's content in a buffer.
@@ -96,12 +96,13 @@ impl Side {
                 let (mut size_bytes, mut modified_ns, mut etag) =
                     (entry.size_bytes, entry.modified_ns, entry.etag.clone());
                 if fresh {
-                    let head = side.client.head(&key).await.map_err(Error::source)?;
+                    let head = side.client.head_version(&key, entry.version.as_ref()).await.map_err(Error::source)?;
                     size_bytes = head.size_bytes;
                     modified_ns = head.last_modified_ns.unwrap_or(modified_ns);
                     etag = head.etag;
                 }
-                Ok(Opened { size_bytes, modified_ns, content: Content::Object { key, etag } })
+                let version = entry.version.clone();
+                Ok(Opened { size_bytes, modified_ns, content: Content::Object { key, version, etag } })
             }
         }
     }
@@ -269,9 +270,9 @@ impl Opened {
                 }
                 Ok(ReadStretch { buffer, crc: Crc64Nvme(crc), lane })
             }
-            (Content::Object { key, etag }, Side::Bucket(side)) => {
+            (Content::Object { key, version, etag }, Side::Bucket(side)) => {
                 let range = ByteRange { start: range.start, end: range.end };
-                let got = side.client.get_range(key, range, etag.as_ref(), &mut buffer).await;
+                let got = side.client.get_range(key, version.as_ref(), range, etag.as_ref(), &mut buffer).await;
                 Ok(ReadStretch { buffer, crc: got.map_err(Error::source)?, lane })
             }
             (Content::Object { .. }, Side::Local(_)) => unreachable!("an object is opened by a bucket's side"),

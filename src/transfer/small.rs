@@ -44,16 +44,16 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             let content = read.freeze();
             Ok(Read { content, proof: NOT_COMPARED, metadata, modified_ns, version, source_has_checksum: true })
         }
-        (Content::Object { key, etag }, Side::Bucket(side)) => {
+        (Content::Object { key, version, etag }, Side::Bucket(side)) => {
             let etags = kit.etags(side);
             let plain = matches!(etag.as_ref().map(ETag::class), Some(ETagClass::Md5(_)));
             let with_md5 = plain && etags.want_md5() || kit.target_wants_md5();
             let lane = with_md5.then(|| kit.lanes.lane());
             kit.limited.bytes.take(source.size_bytes).await;
-            let got = side.client.get_whole(key, source.size_bytes, &mut buffer).await;
+            let got = side.client.get_whole(key, version.as_ref(), source.size_bytes, &mut buffer).await;
             let (mut head, crc) = got.map_err(Error::source)?;
-            let parts = match sure || head.needs_parts() && kit.integrity.etags {
-                true => parts_of(side, key, &head, sure).await.map_err(Error::source)?,
+            let parts = match sure || kit.integrity.needs_parts(&head) {
+                true => parts_of(side, (key, version.as_ref()), &head, sure).await.map_err(Error::source)?,
                 false => stored_parts_of(&head),
             };
             let mut content = Hashed::new(buffer.freeze(), crc, lane);
@@ -62,7 +62,7 @@ async fn read(kit: &Kit, entry: &Entry, source: &Opened, mut buffer: Lease, sure
             let source_has_checksum = head.checksum.is_some();
             let modified_ns = metadata::modified_ns(&head.metadata, head.last_modified_ns, source.modified_ns);
             let written_ns = head.last_modified_ns.unwrap_or(source.modified_ns);
-            let metadata = metadata::of_object(kit, side, key, &mut head, written_ns).await?;
+            let metadata = metadata::of_object(kit, side, (key, version.as_ref()), &mut head, written_ns).await?;
             let version = Version { modified_ns: written_ns, etag: head.etag };
             Ok(Read { content, proof, metadata, modified_ns, version, source_has_checksum })
         }

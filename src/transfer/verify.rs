@@ -44,6 +44,11 @@ impl Integrity {
         self.upload_with.unwrap_or(Algorithm::Crc64Nvme)
     }
 
+    /// Whether an object's content can be compared only if its parts are known, and is to be.
+    pub(super) fn needs_parts(&self, head: &ObjectHead) -> bool {
+        self.of_parts && head.needs_parts() && (self.etags || head.checksum.is_some())
+    }
+
     /// What the checksum of an object sent in parts covers.
     pub(super) fn covers(&self) -> ChecksumType {
         match self.algorithm() {

@@ -17,6 +17,8 @@ pub struct Model {
     pub uploads: BTreeMap<String, Upload>,
     /// Computes CRC64NVME and answers with it, as AWS does and older servers do not.
     pub echoes_crc64nvme: bool,
+    /// In the order in which they are listed: by key, the newest first. With any, the bucket says that it keeps versions.
+    pub versions: Vec<Version>,
     /// Keys on a page; 0 is what the client asks for.
     pub page_keys: usize,
     uploads_opened: u32,
@@ -30,6 +32,17 @@ pub struct Object {
     pub etag: String,
     /// `x-amz-meta-*` and `content-type`, as they came.
     pub headers: Vec<(String, String)>,
+}
+
+/// A version of an object.
+pub struct Version {
+    pub key: &'static str,
+    pub id: &'static str,
+    /// As a listing writes it.
+    pub modified: &'static str,
+    pub is_latest: bool,
+    /// None for a delete marker.
+    pub object: Option<Object>,
 }
 
 /// An upload whose parts are coming in.
@@ -60,6 +73,11 @@ impl Model {
     pub fn perform(&mut self, request: &Request) -> Answer {
         match request.operation {
             "ListObjectsV2" => self.list(request),
+            "ListObjectVersions" => self.list_versions(request),
+            "GetBucketVersioning" => Answer::xml(match self.versions.is_empty() {
+                true => "<VersioningConfiguration/>",
+                false => "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+            }),
             "HeadObject" | "GetObject" => self.read(request),
             "PutObject" => self.put(request),
             "CreateMultipartUpload" => self.create(request),
@@ -110,8 +128,44 @@ impl Model {
         Answer::xml(list_document(page.iter().map(|(key, object)| (key.as_str(), *object)), next))
     }
 
+    fn list_versions(&self, request: &Request) -> Answer {
+        let page_keys = if self.page_keys == 0 { 1_000 } else { self.page_keys };
+        let (prefix, key, id) =
+            (request.query("prefix"), request.query("key-marker"), request.query("version-id-marker"));
+        let mut seen = id.is_empty();
+        let mut found = self.versions.iter().filter(|it| it.key.starts_with(prefix)).filter(|it| {
+            let wanted = it.key > key || it.key == key && seen && !id.is_empty();
+            seen |= it.key == key && it.id == id;
+            wanted
+        });
+        let page: Vec<_> = found.by_ref().take(page_keys).collect();
+        let next = found.next().and(page.last()).map_or(String::new(), |last| {
+            format!(
+                "<IsTruncated>true</IsTruncated><NextKeyMarker>{}</NextKeyMarker>\
+                 <NextVersionIdMarker>{}</NextVersionIdMarker>",
+                last.key, last.id
+            )
+        });
+        let lines = page.iter().map(|it| {
+            let common = format!(
+                "<Key>{}</Key><VersionId>{}</VersionId><IsLatest>{}</IsLatest><LastModified>{}</LastModified>",
+                it.key, it.id, it.is_latest, it.modified
+            );
+            match &it.object {
+                Some(object) => {
+                    let (etag, size) = (&object.etag, object.content.len());
+                    format!("<Version>{common}<ETag>{etag}</ETag><Size>{size}</Size></Version>")
+                }
+                None => format!("<DeleteMarker>{common}</DeleteMarker>"),
+            }
+        });
+        Answer::xml(format!("<ListVersionsResult>{next}{}</ListVersionsResult>", lines.collect::<String>()))
+    }
+
     fn read(&self, request: &Request) -> Answer {
-        let Some(object) = self.objects.get(&request.key) else { return Answer::error(404, "NoSuchKey") };
+        let version = self.versions.iter().find(|it| it.key == request.key && it.id == request.query("versionId"));
+        let object = version.map_or(self.objects.get(&request.key), |version| version.object.as_ref());
+        let Some(object) = object else { return Answer::error(404, "NoSuchKey") };
         if request.header("if-match").is_some_and(|tag| tag != object.etag) {
             return Answer::error(412, "PreconditionFailed");
         }

@@ -106,6 +106,57 @@ impl Server {
         self.keys(bucket, prefix).iter().map(|key| (key[prefix.len()..].to_owned(), content(key))).collect()
     }
 
+    /// A bucket of this test's own that keeps versions.
+    #[track_caller]
+    pub fn versioned_bucket(&self, name: &str) -> String {
+        let bucket = self.bucket(name);
+        let body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        self.request("PUT", &format!("/{bucket}?versioning="), &[], body).expect("keeping versions");
+        bucket
+    }
+
+    /// Deletes what a key means now.
+    #[track_caller]
+    pub fn delete(&self, bucket: &str, key: &str) {
+        self.request("DELETE", &path(bucket, key), &[], b"").expect(key);
+    }
+
+    /// The versions of a key, the newest first: its id and content. Delete markers are left out.
+    #[track_caller]
+    pub fn versions(&self, bucket: &str, key: &str) -> Vec<(String, Vec<u8>)> {
+        let query = format!("/{bucket}?prefix={}&versions=", encode(key, b"-._~"));
+        let page = self.request("GET", &query, &[], b"").expect("listing versions");
+        let part = |element: &str, name: &str| {
+            let text = element.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
+            text.expect("an element").0.to_owned()
+        };
+        let of_key = page.elements("Version").into_iter().filter(|element| part(element, "Key") == key);
+        let ids = of_key.map(|element| part(&element, "VersionId"));
+        let content = |id: &String| {
+            let version = format!("{}?versionId={}", path(bucket, key), encode(id, b"-._~"));
+            self.request("GET", &version, &[], b"").expect(key).body
+        };
+        ids.map(|id| {
+            let content = content(&id);
+            (id, content)
+        })
+        .collect()
+    }
+
+    /// How many versions the bucket has, delete markers left out.
+    #[track_caller]
+    pub fn count_versions(&self, bucket: &str) -> usize {
+        let page = self.request("GET", &format!("/{bucket}?versions="), &[], b"").expect("listing versions");
+        page.elements("Version").len()
+    }
+
+    /// The headers of a version, names in lower case.
+    #[track_caller]
+    pub fn head_version(&self, bucket: &str, key: &str, id: &str) -> BTreeMap<String, String> {
+        let version = format!("{}?versionId={}", path(bucket, key), encode(id, b"-._~"));
+        self.request("HEAD", &version, &[], b"").expect(key).headers
+    }
+
     /// The ids of the bucket's open multipart uploads.
     #[track_caller]
     pub fn open_uploads(&self, bucket: &str) -> Vec<String> {

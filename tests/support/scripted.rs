@@ -375,6 +375,8 @@ impl Request {
         let has = |wanted: &str| queries.iter().any(|(name, _)| name == wanted);
         let operation = match method {
             "GET" if has("list-type") => "ListObjectsV2",
+            "GET" if has("versions") => "ListObjectVersions",
+            "GET" if has("versioning") => "GetBucketVersioning",
             "GET" if has("uploadId") => "ListParts",
             "GET" if has("tagging") => "GetObjectTagging",
             "GET" => "GetObject",

@@ -19,6 +19,16 @@ const X_AMZ_REQUEST_PAYER: &str = "x-amz-request-payer";
 /// One pair of a query.
 pub(super) type Pair<'a> = (&'static str, &'a str);
 
+/// Those of the pairs that there are, gathered in `room`: the hot operations allocate nothing.
+pub(super) fn given<'a, 'b>(pairs: &[Option<Pair<'a>>], room: &'b mut [Pair<'a>]) -> &'b [Pair<'a>] {
+    let mut count = 0;
+    for pair in pairs.iter().flatten() {
+        room[count] = *pair;
+        count += 1;
+    }
+    &room[..count]
+}
+
 /// A request about one object; the query's pairs come in the order of their names, as they are signed.
 pub(super) fn about_object(head: &mut HeadText, method: Method, address: &Address, key: &Key, query: &[Pair<'_>]) {
     draft(head, method, address, |target| address.push_path_for(target, key), query);

@@ -9,7 +9,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::{ByteRange, ETag, Key},
+    name::{ByteRange, ETag, Key, VersionId},
 };
 
 /// What to read.
@@ -17,6 +17,8 @@ use crate::{
 pub struct GetObject<'a> {
     /// The object.
     pub key: &'a Key,
+    /// This version of it, and not the latest.
+    pub version: Option<&'a VersionId>,
     /// The bytes of it, or all; never an empty range.
     pub range: Option<ByteRange>,
     /// Refuse to read another version than this one. Every ranged read carries it, or the pieces may not match.
@@ -31,7 +33,8 @@ impl GetObject<'_> {
     /// # Panics
     /// If the range is empty.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
-        draft::about_object(head, Method::GET, address, self.key, &[]);
+        let query = self.version.map(|version| ("versionId", version.as_str()));
+        draft::about_object(head, Method::GET, address, self.key, query.as_slice());
         // Proxies and some servers compress on their own; the bytes wanted are the stored ones.
         head.header("accept-encoding", "identity");
         if let Some(range) = self.range {
@@ -65,7 +68,7 @@ mod tests {
     #[test]
     fn the_request() {
         let (key, etag) = (key("k"), ETag::parse("\"x\"").unwrap());
-        let whole = GetObject { key: &key, range: None, if_match: None, checksum_mode: false };
+        let whole = GetObject { key: &key, version: None, range: None, if_match: None, checksum_mode: false };
         assert_eq!(shown(|text| whole.request(&address(), text)), "GET /b/k\naccept-encoding: identity\nhost: h:9");
         let range = Some(ByteRange { start: 5, end: 15 });
         let part = GetObject { range, if_match: Some(&etag), checksum_mode: true, ..whole };

@@ -11,7 +11,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::{ETag, Key, PartNumber},
+    name::{ETag, Key, PartNumber, VersionId},
     xml::{Document, XmlError},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub struct GetObjectAttributes<'a> {
     /// The object.
     pub key: &'a Key,
+    /// This version of it, and not the latest.
+    pub version: Option<&'a VersionId>,
     /// Only parts after this one, as [`GetObjectAttributesOutput::next`] said.
     pub part_number_marker: Option<PartNumber>,
     /// At most so many; the service has its own limit, usually 1,000.
@@ -58,7 +60,8 @@ const ROOTS: [&str; 2] = ["GetObjectAttributesOutput", "GetObjectAttributesRespo
 impl GetObjectAttributes<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
-        draft::about_object(head, Method::GET, address, self.key, &[("attributes", "")]);
+        let pairs = [Some(("attributes", "")), self.version.map(|version| ("versionId", version.as_str()))];
+        draft::about_object(head, Method::GET, address, self.key, draft::given(&pairs, &mut [("", ""); 2]));
         head.header("x-amz-object-attributes", "ETag,ObjectParts,ObjectSize");
         if let Some(count) = self.max_parts {
             head.number("x-amz-max-parts", u64::from(count));
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn the_request() {
         let key = key("k");
-        let first = GetObjectAttributes { key: &key, part_number_marker: None, max_parts: None };
+        let first = GetObjectAttributes { key: &key, version: None, part_number_marker: None, max_parts: None };
         let expected = "GET /b/k?attributes=\nhost: h:9\nx-amz-object-attributes: ETag,ObjectParts,ObjectSize";
         assert_eq!(shown(|text| first.request(&address(), text)), expected);
         let second = GetObjectAttributes { part_number_marker: PartNumber::new(7).ok(), max_parts: Some(2), ..first };

@@ -8,7 +8,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::{Key, PartNumber},
+    name::{Key, PartNumber, VersionId},
 };
 
 /// What to ask about.
@@ -16,6 +16,8 @@ use crate::{
 pub struct HeadObject<'a> {
     /// The object.
     pub key: &'a Key,
+    /// This version of it, and not the latest.
+    pub version: Option<&'a VersionId>,
     /// One of its parts, which also brings the number of parts; the answer is then 206.
     pub part_number: Option<PartNumber>,
     /// Ask for the stored checksum.
@@ -26,8 +28,11 @@ impl HeadObject<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
         let number = self.part_number.map(|number| number.to_string());
-        let query = number.as_deref().map(|number| ("partNumber", number));
-        draft::about_object(head, Method::HEAD, address, self.key, query.as_slice());
+        let pairs = [
+            number.as_deref().map(|number| ("partNumber", number)),
+            self.version.map(|version| ("versionId", version.as_str())),
+        ];
+        draft::about_object(head, Method::HEAD, address, self.key, draft::given(&pairs, &mut [("", ""); 2]));
         if self.checksum_mode {
             head.header(X_AMZ_CHECKSUM_MODE, "ENABLED");
         }
@@ -53,11 +58,16 @@ mod tests {
     #[test]
     fn the_request() {
         let key = key("k");
-        let head = HeadObject { key: &key, part_number: None, checksum_mode: false };
+        let head = HeadObject { key: &key, version: None, part_number: None, checksum_mode: false };
         assert_eq!(shown(|text| head.request(&address(), text)), "HEAD /b/k\nhost: h:9");
         let part = HeadObject { part_number: PartNumber::new(1).ok(), checksum_mode: true, ..head };
         let expected = "HEAD /b/k?partNumber=1\nhost: h:9\nx-amz-checksum-mode: ENABLED";
         assert_eq!(shown(|text| part.request(&address(), text)), expected);
+        let version = VersionId::parse("a/b").unwrap();
+        let version = HeadObject { version: Some(&version), ..head };
+        assert_eq!(shown(|text| version.request(&address(), text)), "HEAD /b/k?versionId=a%2Fb\nhost: h:9");
+        let both = HeadObject { part_number: part.part_number, ..version };
+        assert_eq!(shown(|text| both.request(&address(), text)), "HEAD /b/k?partNumber=1&versionId=a%2Fb\nhost: h:9");
     }
 
     #[test]
