@@ -375,6 +375,16 @@ fn without_keys_every_place_that_was_looked_at_is_named_with_the_remedy() {
 }
 
 #[test]
+fn whatever_answers_in_place_of_an_instances_service_is_one_more_place_without_keys() {
+    let (server, tree, nobody) = (server_for(&[]), tree(), Service::start(|_, _| Answer::new(403)));
+    let run = upload(&tree, &server).env("AWS_EC2_METADATA_DISABLED", "false");
+    let said = fails(&tree, run.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &nobody.url), 6);
+    for piece in ["no credentials were found", "the instance metadata service has none", "--target-profile"] {
+        assert!(said.contains(piece), "{piece}: {said}");
+    }
+}
+
+#[test]
 fn what_a_profile_wants_that_we_cannot_is_said_before_anybody_is_asked() {
     let (server, tree) = (server_for(&[]), tree());
     tree.file(

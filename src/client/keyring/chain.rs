@@ -161,8 +161,12 @@ impl Source for Providers {
                     self.found = Some(place);
                     return Ok(issued);
                 }
-                // It has none, which is no fault of its own; unless it was named.
-                Err(error @ CredentialsError::CredentialsNotLoaded(_)) if self.chain.start == Start::Anywhere => {
+                // It has none, which is no fault of its own; unless it was named. Nobody names the instance's service, and
+                // what answers in its place off EC2 says whatever it likes.
+                Err(error)
+                    if self.chain.start == Start::Anywhere
+                        && (place == Place::Instance || matches!(error, CredentialsError::CredentialsNotLoaded(_))) =>
+                {
                     looked.push(self.has_none(place, &error));
                 }
                 Err(error) => return Err(self.refused(place, &error)),
