@@ -601,6 +601,28 @@ fn s3_to_s3_and_to_local_point_in_time() {
     }
 }
 
+/// What was deleted since is not to be seen but among versions.
+#[test]
+fn an_object_and_a_directory_that_are_gone_can_be_restored_by_their_names() {
+    let (source, tree) = (Scripted::start(), Tree::new());
+    let modified = "2020-01-01T00:00:00.000Z";
+    source.model().versions = vec![
+        version("d/k", "!1", "2020-02-01T00:00:00.000Z", "!", true),
+        version("d/k", "1", modified, "1", false),
+        version("d/kk", "!2", "2020-02-01T00:00:00.000Z", "!", true),
+        version("d/kk", "2", modified, "2", false),
+    ];
+    let run = |place: &str, target: &str| {
+        let run = Cmd::sync(tree.path(), &format!("s3://one/{place}"), target).from(&source.server);
+        run.args(["--point-in-time", "2020-01-15T00:00:00Z"]).expect(0);
+        tree.names(target)
+    };
+    let paths = |names: &[&str]| names.iter().map(std::path::PathBuf::from).collect::<Vec<_>>();
+    assert_eq!(run("d/k", "object"), paths(&["k"]));
+    assert_eq!(run("d", "directory"), paths(&["k", "kk"]));
+    assert_eq!(run("d/", "slash"), paths(&["k", "kk"]));
+}
+
 #[test]
 fn s3_to_local_point_in_time_source_bucket_versioning_error() {
     let (server, tree) = (Server::any(), Tree::new());

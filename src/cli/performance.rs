@@ -32,11 +32,6 @@ pub(super) struct PerformanceArgs {
     #[arg(long, value_name = "N", default_value_t = 200_000, env = "ROPEWAY_OBJECT_LISTING_QUEUE_SIZE", value_parser = clap::value_parser!(u32).range(1..))]
     object_listing_queue_size: u32,
 
-    /// Taken for the sake of command lines made for s3sync, and of no effect: directory buckets list in no order, and so are
-    /// listed as a whole.
-    #[arg(long, env = "ROPEWAY_ALLOW_PARALLEL_LISTINGS_IN_EXPRESS_ONE_ZONE")]
-    allow_parallel_listings_in_express_one_zone: bool,
-
     /// Objects under way at the same time [default: 16 for each core].
     #[arg(long, value_name = "N", env = "ROPEWAY_WORKER_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
     worker_size: Option<u16>,

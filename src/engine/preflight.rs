@@ -121,7 +121,7 @@ pub(super) async fn look(settings: &SyncSettings, budget: &Budget) -> Result<Rea
     let (source, single) = look_at_source(settings, way, &mut servers).await?;
     let source = match (source, &settings.source, &settings.target) {
         (ReadySide::Bucket(reached, prefix), Place::Bucket(place), Place::Local(_)) if single.is_none() => {
-            let prefix = directory_of_prefix(place, &reached, prefix).await?;
+            let prefix = directory_of_prefix(place, &reached, prefix, settings.versions).await?;
             ReadySide::Bucket(reached, prefix)
         }
         (source, ..) => source,
@@ -275,7 +275,7 @@ async fn look_at_source(
         Place::Local(path) => look_at_local_source(path),
         Place::Bucket(place) => {
             let reached = reach(place, SideName::Source, way, servers).await?;
-            let (reached, single) = look_at_bucket_source(place, reached).await?;
+            let (reached, single) = look_at_bucket_source(place, reached, settings.versions).await?;
             let prefix = match &single {
                 Some(entry) => place.prefix[..place.prefix.len() - entry.key.len()].to_owned(),
                 None => place.prefix.clone(),
@@ -319,6 +319,7 @@ fn look_at_local_source(path: &Path) -> Result<(ReadySide, Option<Entry>), Refus
 async fn look_at_bucket_source(
     place: &BucketPlace,
     settings: ClientSettings,
+    versions: Versions,
 ) -> Result<(ClientSettings, Option<Entry>), Refusal> {
     let (settings, client) = greet(place, SideName::Source, settings).await?;
     if place.prefix.is_empty() || place.prefix.ends_with('/') {
@@ -328,13 +329,21 @@ async fn look_at_bucket_source(
         text: format!("`s3://{}/{}` cannot be a source: {error}", place.bucket, place.prefix),
         exit_code: ExitCode::Usage,
     })?;
+    let name = place.prefix.rsplit('/').next().unwrap_or_default();
     match client.head(&key).await {
         Ok(head) => {
-            let name = place.prefix.rsplit('/').next().unwrap_or_default();
             let modified_ns = head.last_modified_ns.unwrap_or_default();
             let entry =
                 Entry { key: name.into(), size_bytes: head.size_bytes, modified_ns, etag: head.etag, version: None };
             Ok((settings, Some(entry)))
+        }
+        // It was one at some time.
+        Err(error)
+            if error.class() == Class::Absent
+                && matches!(versions, Versions::At(_))
+                && once_held(&client, &place.prefix, |key| key == place.prefix.as_bytes()).await =>
+        {
+            Ok((settings, Some(Entry { key: name.into(), size_bytes: 0, modified_ns: 0, etag: None, version: None })))
         }
         // No such object, or no leave to ask: then it is a prefix.
         Err(error) if matches!(error.class(), Class::Absent | Class::Denied) => {
@@ -345,6 +354,13 @@ async fn look_at_bucket_source(
     }
 }
 
+/// Whether a bucket has versions, deleted ones too, of a key that begins so and is wanted. The key that is the prefix itself
+/// comes first, so that one page tells.
+async fn once_held(client: &Client, prefix: &str, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    let page = client.list_versions(prefix, None).await;
+    page.is_ok_and(|page| page.versions.iter().any(|version| wanted(&version.key)))
+}
+
 /// A prefix without a slash at its end, `photos`, is literal: it takes `photos/a` and `photos2`, whose relative keys are `/a`
 /// and `2`. No file is called `/a`. Where everything lies in `photos/` the directory is meant, and where not, the person has
 /// to say what is.
@@ -352,6 +368,7 @@ async fn directory_of_prefix(
     place: &BucketPlace,
     settings: &ClientSettings,
     prefix: String,
+    versions: Versions,
 ) -> Result<String, Refusal> {
     if prefix.is_empty() || prefix.ends_with('/') {
         return Ok(prefix);
@@ -368,7 +385,8 @@ async fn directory_of_prefix(
     };
     let (first, inside, behind) = (found(first)?, found(inside)?, found(behind)?);
     if inside.is_none() {
-        return Ok(prefix);
+        let was_directory = matches!(versions, Versions::At(_)) && once_held(&client, &directory, |_| true).await;
+        return Ok(if was_directory { directory } else { prefix });
     }
     if first == inside && behind.is_none() {
         return Ok(directory);
