@@ -571,6 +571,27 @@ fn local_to_s3_with_delete_if_match() {
     assert!(deletes.iter().all(|delete| delete.header("if-match") == Some(listed.as_str())));
 }
 
+/// The embedded server in a directory keeps as much as the one in memory, and for longer.
+#[test]
+fn the_embedded_store_keeps_what_objects_were_given_across_starts() {
+    let (tree, directory) = (files(), Tree::new());
+    let storage = || ropeway::serve::Storage::Directory(directory.at("store"));
+    let server = Server::embedded(storage());
+    let sync = given(up(&tree, &server, "kept")).args(["--metadata", "key1=value1", "--tagging", "a=1&b=2"]);
+    sync.args(["--storage-class", "STANDARD_IA", "--sse", "aws:kms", "--sse-kms-key-id", "k"]).expect(0);
+    drop(server);
+    let server = Server::embedded(storage());
+    for (name, _) in SIZES {
+        let expected = all_given(&[("x-amz-meta-key1", "value1"), ("x-amz-storage-class", "STANDARD_IA")]);
+        assert_eq!(attributes(&server, "kept", name), expected, "{name}");
+        assert_eq!(tags(&server, "kept", name), ["a=1", "b=2"], "{name}");
+        let shown = server.head("kept", name).unwrap();
+        assert_eq!(shown["x-amz-tagging-count"], "2", "{name}");
+        assert_eq!(shown["x-amz-server-side-encryption"], "aws:kms", "{name}");
+        assert_eq!(shown["x-amz-server-side-encryption-aws-kms-key-id"], "k", "{name}");
+    }
+}
+
 #[test]
 fn archived_objects_are_left_out_with_a_warning_or_without() {
     let (server, tree) = (Server::any(), Tree::new());

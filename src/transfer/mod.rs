@@ -8,8 +8,8 @@
 //! `side` is what a source or a target can do; `small` and `large` are the two ways; `carry` moves one part, `multipart` opens
 //! and completes an upload; `resume` continues what an earlier run began; `verify` knows what proves an object, `sums` takes
 //! checksums and `parts_of` asks in what cut; `part` is the arithmetic; `attributes` and `metadata` know what travels beside the
-//! content. `copy` has the target's service copy by itself. `delete` takes objects away, `undo` those that came out wrong, `compare`
-//! only looks at them.
+//! content, `tags` of what travels apart. `copy` has the target's service copy by itself. `delete` takes objects away, `undo`
+//! those that came out wrong, `compare` only looks at them.
 
 mod attributes;
 pub mod board;
