@@ -687,10 +687,35 @@ fn an_upload_that_came_out_wrong_is_left_if_it_replaced_another() {
         tree.file("source/a", "one");
         let output = sync(&tree, "source", "s3://bucket/").to(&server.server).args(flags).expect(1);
         let error = field(&output, "failed", "error");
-        assert!(error.contains("the object is left at the target") && error.contains("versions"), "{error}");
+        assert!(error.contains("the object is left at the target") && error.contains("keeps no versions"), "{error}");
         assert!(server.model().objects.contains_key("a"));
         assert_eq!(server.deletes().len(), 0);
     }
+}
+
+#[test]
+fn an_upload_that_came_out_wrong_is_removed_and_the_older_version_shows_again() {
+    let (server, tree) = (Server::any(), Tree::new());
+    if without_checksums(&server) {
+        return;
+    }
+    let bucket = server.bucket("restored");
+    if server.name == "embedded" {
+        server.request("PUT", &format!("/{bucket}"), &[], b"").expect("the bucket");
+    }
+    let enable = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    server.request("PUT", &format!("/{bucket}?versioning="), &[], enable).expect("versioning");
+    server.put(&bucket, "a", "before");
+    tree.file("source/a", "one");
+    // The answers say on their way back that the content was another, each time that it is sent.
+    let relay = support::relay::Relay::before(&server);
+    relay.replace(&checksum("CRC64NVME", b"one"), &checksum("CRC64NVME", b"two"), 100);
+    let output = sync(&tree, "source", &format!("s3://{bucket}/")).to(&relay.server).args(["--check-size"]).expect(1);
+    let error = field(&output, "failed", "error");
+    assert!(error.ends_with("that version was removed from the target, which shows what it had before"), "{error}");
+    assert_eq!(server.get(&bucket, "a").unwrap(), b"before");
+    let versions = server.request("GET", &format!("/{bucket}?versions="), &[], b"").expect("versions");
+    assert_eq!(versions.elements("VersionId").len(), 1, "{}", versions.text());
 }
 
 #[test]

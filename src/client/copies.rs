@@ -75,6 +75,7 @@ impl Client {
 
     fn uploaded(&self, headers: &Headers, etag: Option<ETag>, checksum: Option<Checksum>) -> Uploaded {
         let checksum = checksum.map(StoredChecksum::of_bytes);
-        Uploaded { etag, etag_is_md5: self.etags_are_md5s(headers), checksum }
+        let version = super::operations::version(headers.text("x-amz-version-id").map(str::to_owned));
+        Uploaded { etag, etag_is_md5: self.etags_are_md5s(headers), checksum, version }
     }
 }

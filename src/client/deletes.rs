@@ -3,7 +3,7 @@
 use ropeway_io::hash::{crc64, md5};
 use ropeway_s3proto::checksum::{Crc64Nvme, Md5Digest};
 use ropeway_s3proto::head::HeadText;
-use ropeway_s3proto::name::{ETag, Key};
+use ropeway_s3proto::name::{ETag, Key, VersionId};
 use ropeway_s3proto::op::{DeleteObject, DeleteObjects, DeleteObjectsOutput};
 use ropeway_s3proto::sign::Payload;
 
@@ -13,12 +13,20 @@ use super::{Client, Error, Failure, RequestBody};
 impl Client {
     /// Deletes one object, if it still has this ETag. No error if there is none of that key.
     pub async fn delete(&self, key: &Key, if_match: Option<&ETag>) -> Result<(), Error> {
-        let delete = DeleteObject { key, if_match };
+        self.delete_one(DeleteObject { key, version: None, if_match }).await
+    }
+
+    /// Deletes one version of an object for good. What was the latest before it is the latest again.
+    pub async fn delete_version(&self, key: &Key, version: &VersionId) -> Result<(), Error> {
+        self.delete_one(DeleteObject { key, version: Some(version), if_match: None }).await
+    }
+
+    async fn delete_one(&self, delete: DeleteObject<'_>) -> Result<(), Error> {
         let make = |text: &mut HeadText| {
             delete.request(&self.settings.address, text);
             Ok(Outgoing { payload: Payload::Empty, body: RequestBody::Empty })
         };
-        self.perform("DeleteObject", Some(key), make, async |client, answer| {
+        self.perform("DeleteObject", Some(delete.key), make, async |client, answer| {
             answer.whole(client, DeleteObject::parse).await
         })
         .await

@@ -67,6 +67,8 @@ pub struct Uploaded {
     pub etag_is_md5: bool,
     /// As the service computed it.
     pub checksum: Option<StoredChecksum>,
+    /// Of the object, in a bucket that keeps versions.
+    pub version: Option<VersionId>,
 }
 
 const SSE: &str = "x-amz-server-side-encryption";
@@ -93,6 +95,11 @@ impl ObjectHead {
             None => self.etag_is_md5 && matches!(parts, Some(ETagClass::Multipart { parts, .. }) if parts > 1),
         }
     }
+}
+
+/// The version that an answer names. `null` is no version of its own: it is what a bucket has that keeps none, or none any more.
+pub(super) fn version(text: Option<String>) -> Option<VersionId> {
+    text.filter(|text| text != "null").and_then(|text| VersionId::parse(&text).ok())
 }
 
 /// Whether the answer's ETag may be an MD5: it is not one of content that the service encrypted with such keys.
@@ -343,7 +350,8 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let put = PutObject::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: put.etag, etag_is_md5, checksum: put.checksum.map(StoredChecksum::of_bytes) })
+                    let (checksum, version) = (put.checksum.map(StoredChecksum::of_bytes), version(put.version_id));
+                    Ok(Uploaded { etag: put.etag, etag_is_md5, checksum, version })
                 })
                 .await
         })
@@ -415,7 +423,8 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let part = UploadPart::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: part.etag, etag_is_md5, checksum: part.checksum.map(StoredChecksum::of_bytes) })
+                    let checksum = part.checksum.map(StoredChecksum::of_bytes);
+                    Ok(Uploaded { etag: part.etag, etag_is_md5, checksum, version: None })
                 })
                 .await
         })
@@ -443,7 +452,8 @@ impl Client {
                 .whole(client, |status, headers, body| {
                     let done = CompleteMultipartUpload::parse(status, headers, body)?;
                     let etag_is_md5 = client.etags_are_md5s(headers);
-                    Ok(Uploaded { etag: done.etag, etag_is_md5, checksum: done.checksum })
+                    let version = version(done.version_id);
+                    Ok(Uploaded { etag: done.etag, etag_is_md5, checksum: done.checksum, version })
                 })
                 .await
         })

@@ -4,10 +4,10 @@ use std::io;
 
 use ropeway_io::path::PathError;
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::ETag;
+use ropeway_s3proto::name::{ETag, VersionId};
 
 use super::copy::is_archived;
-use crate::client;
+use crate::client::{self, Uploaded};
 use crate::entry::SideName;
 
 /// Why one object could not be transferred.
@@ -50,13 +50,13 @@ pub enum Error {
     /// What arrived, or was acknowledged, is not what was sent.
     #[error("verification failed: {0}")]
     Mismatch(String),
-    /// The same, after an object had been made of it: this one, by its ETag.
+    /// The same, after an object had been made of it: this one.
     #[error("verification failed: {how}{became}")]
     Spoilt {
         /// What is wrong with it.
         how: String,
         /// What the service calls it.
-        etag: Option<ETag>,
+        made: Made,
         /// What has become of it, in words; empty while that is not decided.
         became: String,
     },
@@ -87,6 +87,21 @@ pub enum LeftAlone {
     Archived,
     /// The person does not want the target's replaced.
     Overtaken,
+}
+
+/// An object that a service made, as it is known again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Its ETag.
+    pub etag: Option<ETag>,
+    /// Its version, in a bucket that keeps versions.
+    pub version: Option<VersionId>,
+}
+
+impl Made {
+    pub(super) fn of(answer: &Uploaded) -> Made {
+        Made { etag: answer.etag.clone(), version: answer.version.clone() }
+    }
 }
 
 /// What is done for a large object before its bytes come.
@@ -176,9 +191,9 @@ impl Error {
     }
 
     /// A comparison that failed after the service had made an object of what it compares.
-    pub(super) fn of_what_was_made(self, etag: Option<&ETag>) -> Error {
+    pub(super) fn of_what_was_made(self, made: Made) -> Error {
         match self {
-            Error::Mismatch(how) => Error::Spoilt { how, etag: etag.cloned(), became: String::new() },
+            Error::Mismatch(how) => Error::Spoilt { how, made, became: String::new() },
             other => other,
         }
     }

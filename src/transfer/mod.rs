@@ -322,23 +322,32 @@ pub async fn transfer(kit: &Rc<Kit>, action: &Action) -> Result<Receipt, Error> 
         }
         let over = !error.restart_may_help() || starts == STARTS_MAX || kit.stop.asked();
         match error {
-            Error::Spoilt { how, etag, .. } if over => return Err(undo::take_back(kit, action, how, etag).await),
+            Error::Spoilt { how, made, .. } if over => return Err(undo::take_back(kit, action, how, made).await),
             error if over => break error.after_restarts(),
             error => {
                 tracing::debug!(key = %entry.key, %error, starts, "starting the object over");
                 starts += 1;
-                if let Error::Spoilt { how, etag, .. } = error {
-                    spoilt = Some((how, etag));
+                if let Error::Spoilt { how, made, .. } = error {
+                    // The next try makes another version, so this one has to go now.
+                    if made.version.is_some() {
+                        spoilt = Some(undo::take_back(kit, action, how, made).await);
+                        continue;
+                    }
+                    spoilt = Some(Error::Spoilt { how, made, became: String::new() });
                 }
             }
         }
     };
     Err(match spoilt {
         None => error,
-        Some((how, etag)) => {
+        Some(Error::Spoilt { how, made, became }) => {
             let how = format!("{how}; sending it again failed: {error}");
-            undo::take_back(kit, action, how, etag).await
+            match became.is_empty() {
+                true => undo::take_back(kit, action, how, made).await,
+                false => Error::Spoilt { how, made, became },
+            }
         }
+        Some(other) => other,
     })
 }
 

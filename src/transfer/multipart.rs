@@ -5,6 +5,7 @@ use ropeway_s3proto::checksum::{Algorithm, ChecksumType, Crc64Nvme, StoredChecks
 use ropeway_s3proto::name::{ETag, ETagClass, Key, PartNumber, UploadId};
 use ropeway_s3proto::op::{Condition, ObjectMetadata};
 
+use super::error::Made;
 use super::large::PartDone;
 use super::part::Cut;
 use super::side::{Acknowledged, BucketSide, NOT_COMPARED, refuses_checksum};
@@ -76,12 +77,12 @@ pub(super) async fn complete(
         (None, None) => uploaded(side.client.head(key).await.map_err(Error::target)?),
         _ => answer,
     };
-    let Uploaded { etag, etag_is_md5, checksum: theirs } = answer.clone();
+    let Uploaded { etag, etag_is_md5, checksum: theirs, version: _ } = answer.clone();
     let theirs = theirs.filter(|theirs| theirs.parts.is_none() || kit.integrity.of_parts);
     let ours = theirs.and_then(|theirs| made_of(theirs.checksum.algorithm(), theirs.parts.is_some(), parts, crc));
     let agrees = match (ours, theirs) {
         (Some(ours), Some(theirs)) if kit.integrity.uploaded_checksums => {
-            verify::same_checksum(ours, theirs).map_err(|error| error.of_what_was_made(etag.as_ref()))?
+            verify::same_checksum(ours, theirs).map_err(|error| error.of_what_was_made(Made::of(&answer)))?
         }
         _ => false,
     };
@@ -90,7 +91,7 @@ pub(super) async fn complete(
     let by_etags = matches!(of_parts, Proof::ETag | Proof::ChecksumAndETag);
     let compared = match (multipart_digest(&list), etag.as_ref().map(ETag::class)) {
         (Some(ours), Some(ETagClass::Multipart { digest, .. })) if by_etags && etag_is_md5 => {
-            etags.same_parts(ours, digest, agrees).map_err(|error| error.of_what_was_made(etag.as_ref()))?
+            etags.same_parts(ours, digest, agrees).map_err(|error| error.of_what_was_made(Made::of(&answer)))?
         }
         _ => Compared::Not(Unproven::NoChecksum),
     };
@@ -118,7 +119,7 @@ fn made_of(
 }
 
 fn uploaded(head: ObjectHead) -> Uploaded {
-    Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, checksum: head.checksum }
+    Uploaded { etag: head.etag, etag_is_md5: head.etag_is_md5, checksum: head.checksum, version: None }
 }
 
 /// The answer to a completion was lost or told nothing, or says that there is no such upload, as it does when an earlier try

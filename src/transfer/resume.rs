@@ -366,7 +366,7 @@ fn recognize(
         return None;
     }
     let checksum = theirs.map(StoredChecksum::of_bytes);
-    let answer = Uploaded { etag: Some(etag.clone()), etag_is_md5: true, checksum };
+    let answer = Uploaded { etag: Some(etag.clone()), etag_is_md5: true, checksum, version: None };
     let acknowledged = acknowledge(kit, etags, ours, read.md5, answer).ok()?;
     let is_md5 = matches!((etag.class(), read.md5), (ETagClass::Md5(theirs), Some(ours)) if theirs == ours);
     (ours.is_some() || is_md5).then_some(Acknowledged { checksum: theirs, ..acknowledged })

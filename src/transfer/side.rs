@@ -13,6 +13,7 @@ use ropeway_s3proto::checksum::{Checksum, Crc64Nvme, Md5Digest, StoredChecksum};
 use ropeway_s3proto::error::Class;
 use ropeway_s3proto::name::{ByteRange, ETag, Key, VersionId};
 
+use super::error::Made;
 use super::verify::{self, Compared, ETags, Hashed, Proof, Unproven};
 use super::{Error, Kit, Receipt};
 use crate::client::{self, Checks, Client, UploadProof, Uploaded};
@@ -211,8 +212,8 @@ pub(super) fn acknowledge(
     md5: Option<[u8; 16]>,
     answer: Uploaded,
 ) -> Result<Acknowledged, Error> {
-    let etag = answer.etag.clone();
-    compare_answer(kit, etags, ours, md5, answer).map_err(|error| error.of_what_was_made(etag.as_ref()))
+    let made = Made::of(&answer);
+    compare_answer(kit, etags, ours, md5, answer).map_err(|error| error.of_what_was_made(made))
 }
 
 fn compare_answer(

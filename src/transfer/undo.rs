@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use ropeway_s3proto::error::Class;
-use ropeway_s3proto::name::ETag;
+use ropeway_s3proto::name::{ETag, VersionId};
 
+use super::error::Made;
+use super::side::BucketSide;
 use super::{Error, Kit, Side};
 use crate::client;
 use crate::entry::{Action, Reason};
@@ -13,31 +15,49 @@ use crate::entry::{Action, Reason};
 /// How long it may take, since the run may be ending.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Removes the object if this run made it, and there was none before: what was replaced cannot be restored. The error says
-/// what was wrong with it and what has become of it.
-pub(super) async fn take_back(kit: &Kit, action: &Action, how: String, etag: Option<ETag>) -> Error {
-    let became = match (&kit.target, action.reason) {
-        (Side::Bucket(_), Reason::Absent) if action.existing.is_none() => {
-            match tokio::time::timeout(PATIENCE, remove(kit, action, etag.as_ref())).await {
+/// Removes the object: its version, if the bucket keeps them, and else if this run made it and there was none before, since
+/// what was replaced cannot be restored. The error says what was wrong with it and what has become of it.
+pub(super) async fn take_back(kit: &Kit, action: &Action, how: String, made: Made) -> Error {
+    let created = action.reason == Reason::Absent && action.existing.is_none();
+    let became = match (&kit.target, &made.version) {
+        (Side::Local(_), _) => String::new(),
+        (Side::Bucket(_), None) if !created => {
+            "; the object is left at the target, where it may have replaced an older one: that cannot be restored, for \
+             the bucket keeps no versions"
+                .to_owned()
+        }
+        (Side::Bucket(side), version) => {
+            let removed = async {
+                match version {
+                    Some(version) => remove_version(side, action, version).await,
+                    None => remove(side, action, made.etag.as_ref()).await,
+                }
+            };
+            match tokio::time::timeout(PATIENCE, removed).await {
+                Ok(Ok(true)) if version.is_some() => {
+                    "; that version was removed from the target, which shows what it had before".to_owned()
+                }
                 Ok(Ok(true)) => "; the object was removed from the target".to_owned(),
-                Ok(Ok(false)) => "; the target now shows another ETag than it answered, and the object is left there".to_owned(),
+                Ok(Ok(false)) => {
+                    "; the target now shows another ETag than it answered, and the object is left there".to_owned()
+                }
                 Ok(Err(error)) => format!("; the object is left at the target, for it cannot be removed: {error}"),
                 Err(_) => "; the object is left at the target, for its removal was not answered in time".to_owned(),
             }
         }
-        (Side::Bucket(_), _) => {
-            "; the object is left at the target, where it may have replaced an older one: that cannot be restored, unless \
-             the bucket keeps versions"
-                .to_owned()
-        }
-        (Side::Local(_), _) => String::new(),
     };
-    Error::Spoilt { how, etag, became }
+    Error::Spoilt { how, made, became }
+}
+
+async fn remove_version(side: &BucketSide, action: &Action, version: &VersionId) -> Result<bool, Error> {
+    match side.client.delete_version(&side.key(&action.entry.key)?, version).await {
+        Err(error) if !is_absent(&error) => Err(Error::target(error)),
+        _ => Ok(true),
+    }
 }
 
 /// Whether the object was removed: it is not if another has taken its place.
-async fn remove(kit: &Kit, action: &Action, etag: Option<&ETag>) -> Result<bool, Error> {
-    let Side::Bucket(side) = &kit.target else { return Ok(false) };
+async fn remove(side: &BucketSide, action: &Action, etag: Option<&ETag>) -> Result<bool, Error> {
     let key = side.key(&action.entry.key)?;
     let now = match side.client.head(&key).await {
         Ok(head) => head.etag,

@@ -632,7 +632,7 @@ mod tests {
         let etags = ETags::Compared(&abilities);
         assert_eq!(etags.same_content(OURS, THEIRS, true).unwrap(), Compared::Not(Unproven::NoChecksum));
         assert!(!etags.want_md5());
-        let answer = Uploaded { etag: Some(ETag::from_md5(OURS)), etag_is_md5: true, checksum: None };
+        let answer = Uploaded { etag: Some(ETag::from_md5(OURS)), etag_is_md5: true, checksum: None, version: None };
         assert!(!etags.need_md5_for(&answer));
         assert_eq!(etags.same_content(OURS, THEIRS, false).unwrap(), Compared::Not(Unproven::NoChecksum));
         // Those of parts are judged by themselves.

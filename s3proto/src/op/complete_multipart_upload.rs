@@ -54,6 +54,8 @@ pub struct CompleteMultipartUploadOutput {
     pub etag: Option<ETag>,
     /// The checksum as the service keeps it.
     pub checksum: Option<StoredChecksum>,
+    /// The version, in a bucket that keeps versions.
+    pub version_id: Option<String>,
 }
 
 impl CompleteMultipartUpload<'_> {
@@ -100,7 +102,11 @@ impl CompleteMultipartUpload<'_> {
         body: &[u8],
     ) -> Result<CompleteMultipartUploadOutput, ServiceError> {
         draft::expect_document(status, headers, body, &["CompleteMultipartUploadResult"], |document| {
-            let mut output = CompleteMultipartUploadOutput { etag: None, checksum: None };
+            let mut output = CompleteMultipartUploadOutput {
+                etag: None,
+                checksum: None,
+                version_id: headers.text(draft::X_AMZ_VERSION_ID).map(str::to_owned),
+            };
             let (mut value, mut kind) = (None, None);
             while let Some(element) = document.child()? {
                 match (element.name(), Algorithm::of_element(element.name())) {

@@ -7,7 +7,7 @@ use crate::{
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
-    name::{ETag, Key},
+    name::{ETag, Key, VersionId},
 };
 
 /// An object to be deleted.
@@ -15,6 +15,8 @@ use crate::{
 pub struct DeleteObject<'a> {
     /// The object.
     pub key: &'a Key,
+    /// One of its versions, which is then gone for good; without it, the latest, which a bucket that keeps versions only marks.
+    pub version: Option<&'a VersionId>,
     /// Refuse to delete another version than this one. Some servers answer that they do not know how, others ignore it.
     pub if_match: Option<&'a ETag>,
 }
@@ -22,7 +24,8 @@ pub struct DeleteObject<'a> {
 impl DeleteObject<'_> {
     /// The head of the request.
     pub fn request(&self, address: &Address, head: &mut HeadText) {
-        draft::about_object(head, Method::DELETE, address, self.key, &[]);
+        let query = self.version.map(|version| ("versionId", version.as_str()));
+        draft::about_object(head, Method::DELETE, address, self.key, query.as_slice());
         if let Some(etag) = self.if_match {
             head.header("if-match", &etag.quoted());
         }
@@ -45,7 +48,7 @@ mod tests {
     #[test]
     fn request_and_answer() {
         let key = key("a\u{1}");
-        let delete = DeleteObject { key: &key, if_match: None };
+        let delete = DeleteObject { key: &key, version: None, if_match: None };
         assert_eq!(shown(|text| delete.request(&address(), text)), "DELETE /b/a%01\nhost: h:9");
         let etag = ETag::parse("\"tag\"").unwrap();
         let guarded = DeleteObject { if_match: Some(&etag), ..delete };
