@@ -31,6 +31,7 @@ fn with_key(key: [&'static str; 2]) -> [(&'static str, &'static str); 3] {
 
 /// The flags of a side that has this key.
 fn flags(side: &str, key: [&str; 2]) -> [String; 6] {
+    // --source-sse-c, --source-sse-c-key and --source-sse-c-key-md5, or those of the target.
     let flag = |name: &str| format!("--{side}-sse-c{name}");
     [flag(""), "AES256".into(), flag("-key"), key[0].into(), flag("-key-md5"), key[1].into()]
 }

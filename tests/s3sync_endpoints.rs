@@ -5,9 +5,9 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use support::model::Model;
+use support::model::{Model, Object};
 use support::proxy::Proxy;
-use support::scripted::Answer;
+use support::scripted::{Answer, Scripted};
 use support::{Cmd, Server, Tree};
 
 /// A bucket with nothing in it, which is a warning (exit code 3) and enough to see who was asked.
@@ -66,6 +66,43 @@ fn aws_is_reached_at_the_endpoint_that_flags_variables_and_profiles_choose() {
         point.header("authorization").is_some_and(|text| text.contains("/eu-west-2/s3/")),
         "the ARN's region signs"
     );
+}
+
+#[test]
+fn a_target_is_reached_at_the_endpoint_that_its_flags_choose() {
+    let cases = [
+        (&["--target-region", "eu-west-1"][..], "b-1.s3.eu-west-1.amazonaws.com"),
+        (&["--target-force-path-style"], "s3.us-east-1.amazonaws.com"),
+        (&["--target-accelerate"], "b-1.s3-accelerate.amazonaws.com"),
+    ];
+    let proxy = Proxy::start(&cases.map(|case| case.1), |_| empty_listing());
+    let tree = Tree::new();
+    tree.file("in/a", "a").file("ca.pem", &proxy.certificate_pem);
+    for (flags, host) in cases {
+        let before = proxy.asked().len();
+        let run =
+            Cmd::sync(tree.path(), "in", "s3://b-1/").env("HTTPS_PROXY", &proxy.url).env("AWS_CA_BUNDLE", "ca.pem");
+        let run = run.env("AWS_ACCESS_KEY_ID", "the-key").env("AWS_SECRET_ACCESS_KEY", "the-secret");
+        run.arg("--dry-run").args(flags).expect(0);
+        let asked = &proxy.asked()[before..];
+        assert!(!asked.is_empty() && asked.iter().all(|asked| asked.host == host), "{flags:?}");
+    }
+}
+
+#[test]
+fn keys_given_outright_sign_with_their_session_token() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    server.model().objects.insert("k".to_owned(), Object::new("content"));
+    let keys =
+        ["--source-access-key", "the-key", "--source-secret-access-key", "s", "--source-session-token", "the-token"];
+    let run = Cmd::sync(tree.path(), "s3://bucket/", "out").args(["--source-endpoint-url", &server.server.endpoint]);
+    run.args(keys).expect(0);
+    let requests = server.requests();
+    assert!(!requests.is_empty());
+    for request in requests {
+        assert_eq!(request.header("x-amz-security-token"), Some("the-token"));
+        assert!(request.header("authorization").is_some_and(|text| text.contains("Credential=the-key/")));
+    }
 }
 
 #[test]

@@ -72,6 +72,10 @@ impl Model {
     /// Does what a request asks.
     pub fn perform(&mut self, request: &Request) -> Answer {
         match request.operation {
+            "CreateSession" => Answer::xml(
+                "<CreateSessionResult><Credentials><SessionToken>T</SessionToken><SecretAccessKey>S</SecretAccessKey>\
+                 <AccessKeyId>A</AccessKeyId><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>",
+            ),
             "ListObjectsV2" => self.list(request),
             "ListObjectVersions" => self.list_versions(request),
             "GetBucketVersioning" => Answer::xml(match self.versions.is_empty() {

@@ -374,6 +374,7 @@ impl Request {
             .collect();
         let has = |wanted: &str| queries.iter().any(|(name, _)| name == wanted);
         let operation = match method {
+            "GET" if has("session") => "CreateSession",
             "GET" if has("list-type") => "ListObjectsV2",
             "GET" if has("versions") => "ListObjectVersions",
             "GET" if has("versioning") => "GetBucketVersioning",
