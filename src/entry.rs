@@ -18,6 +18,8 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// Where versions are listed: those of each row's key, the newest first. Else empty.
     pub versions: Vec<Vec<ObjectVersion>>,
+    /// The listing said that none follows. Where it is false, one may follow or not.
+    pub is_last: bool,
 }
 
 /// One version of an object.

@@ -211,6 +211,17 @@ fn a_directory_bucket_is_sorted_from_the_start_and_that_is_no_warning() {
 }
 
 #[test]
+fn what_one_page_holds_is_asked_for_once() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    for key in ["a/x", "big", "i.html"] {
+        server.model().objects.insert(key.to_owned(), Object::new("x"));
+    }
+    let run = || Cmd::sync(tree.path(), "s3://scripted/", "target").from(&server.server);
+    run().args(["--list-threads", "8"]).expect(0);
+    assert_eq!(server.requests_of("ListObjectsV2").len(), 2, "the first look, and the page");
+}
+
+#[test]
 fn pages_without_keys_and_without_end_are_given_up() {
     let (server, tree) = (Scripted::start(), Tree::new());
     server.on("ListObjectsV2", "").play(|exchange| {

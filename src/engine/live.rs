@@ -51,6 +51,8 @@ pub(super) struct Live {
     ceiling: RefCell<Option<Box<[u8]>>>,
     /// It must stay as it is: a single key, or a side that is not in order.
     whole: Cell<bool>,
+    /// It was not cut off another one, so that nothing is known of how much it holds.
+    is_first: bool,
     /// Somebody is looking for a cut.
     being_cut: Cell<bool>,
     /// Pages fed when no cut was found; there is no use in looking again before the next.
@@ -78,6 +80,10 @@ struct Progress {
 /// A range with fewer keys left is done before a share of it could be.
 const ROWS_SHARED_MIN: f64 = 2_000.0;
 
+/// Before so many keys of a range that was not cut off another one have come, it is too early to ask how many there may be: most prefixes hold no more than a page or
+/// two, and a search costs dozens of questions.
+const ROWS_FIRST_MIN: u64 = 2_000;
+
 /// A piece with fewer keys was not worth cutting off.
 const ROWS_WORTH_MIN: u64 = 4_000;
 
@@ -91,6 +97,7 @@ impl Live {
     pub(super) fn new(piece: Piece) -> Live {
         let Piece { keys, ceiling, is_done: _, near, origin } = piece;
         Live {
+            is_first: origin.is_none(),
             keys: RefCell::new(keys),
             sides: RefCell::default(),
             ceiling: RefCell::new(ceiling),
@@ -133,6 +140,8 @@ impl Live {
             progress.ended = true;
             return;
         };
+        // What is left of it is at hand, and there is nothing to cut off.
+        progress.ended = page.is_last;
         let rows = page.rows.len();
         progress.rows += rows as u64;
         if progress.rows > ROWS_WORTH_MIN
@@ -197,7 +206,9 @@ impl Live {
     fn known(&self, side: SideName, prefix_bytes: usize) -> Option<Known> {
         let sides = self.sides.borrow();
         let progress = &sides[side as usize];
-        let free = !self.whole.get() && !self.being_cut.get() && self.uncut_at.get() != Some(self.pages.get());
+        let is_early = self.is_first && progress.rows < ROWS_FIRST_MIN;
+        let free =
+            !is_early && !self.whole.get() && !self.being_cut.get() && self.uncut_at.get() != Some(self.pages.get());
         (free && !progress.ended && progress.page_rows > 0).then(|| Known {
             position: progress.last.as_slice().into(),
             through: self.keys.borrow().through.clone(),
@@ -383,5 +394,17 @@ mod tests {
         assert_eq!(live.busier(|_| false), Some(SideName::Source));
         live.fed(SideName::Source, None);
         assert_eq!(live.busier(|_| false), None);
+    }
+
+    #[test]
+    fn what_is_at_hand_to_its_end_is_not_cut() {
+        let keys = |count: u16| page(&(0..count).map(|key| key.to_be_bytes().to_vec()).collect::<Vec<_>>());
+        let live = Live::new(Piece::default());
+        live.fed(SideName::Source, Some(&keys(1_000)));
+        assert!(live.known(SideName::Source, 0).is_none(), "too early");
+        live.fed(SideName::Source, Some(&keys(1_000)));
+        assert!(live.known(SideName::Source, 0).is_some());
+        live.fed(SideName::Source, Some(&Page { is_last: true, ..keys(1_000) }));
+        assert!(live.known(SideName::Source, 0).is_none() && live.busier(|_| false).is_none());
     }
 }

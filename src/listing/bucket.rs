@@ -74,7 +74,7 @@ impl BucketListing {
         self.fetch = None;
         let mut page = page.expect("the task neither panics nor is aborted while it is awaited")?;
         let next = page.next.take();
-        let page = self.relative(page)?;
+        let mut page = self.relative(page)?;
         let past_end = page.last_key().is_some_and(|key| self.range.is_past(key));
         if let Some(token) = next.filter(|_| !past_end) {
             if self.tokens.repeats(&token) {
@@ -88,6 +88,7 @@ impl BucketListing {
             }
             self.fetch = Some(self::fetch(&self.client, &self.prefix, None, Some(token)));
         }
+        page.is_last = self.fetch.is_none();
         Ok(Some(page))
     }
 
