@@ -882,3 +882,20 @@ fn an_interrupted_upload_with_a_checksum_is_continued_and_proven_by_it() {
         }
     }
 }
+
+/// Ceph tells neither the parts of an object nor their sizes; the size that was noted at the upload is all there is.
+#[test]
+fn a_content_that_differs_is_a_mismatch_also_where_the_service_tells_no_parts() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    let content = noise(1, 12 * MIB);
+    let object = Object::new(content).with("x-amz-meta-ropeway-part-bytes", &(8 * MIB).to_string());
+    let etag = "\"00112233445566778899aabbccddeeff-2\"".to_owned();
+    server.model().objects.insert("k".to_owned(), Object { etag, ..object });
+    tree.file("target/k", "the old file");
+    let output = sync(&tree, "s3://bucket/", "target").from(&server.server).expect(1);
+    assert_eq!((output.count("failed_objects"), output.count("transferred_objects")), (1, 0));
+    assert_eq!(std::fs::read(tree.at("target/k")).unwrap(), b"the old file");
+    let verify = Cmd::new(tree.path(), ["verify", "s3://bucket/", "other"]).from(&server.server);
+    tree.file("other/k", noise(1, 12 * MIB));
+    assert!(verify.expect(4).stdout.contains("\"kind\":\"content\""));
+}

@@ -60,7 +60,8 @@ pub(super) fn stored_parts_of(head: &ObjectHead) -> PartsOf {
     }
 }
 
-/// Asks for the parts of an object. `sure` wants all their sizes from the service, and believes nothing.
+/// Asks for the parts of an object. `sure` wants all their sizes from the service; what the object itself says is believed only
+/// where the service tells nothing, so that a content that differs is never passed off as one that cannot be compared.
 pub(super) async fn parts_of(
     side: &BucketSide,
     (key, version): (&Key, Option<&VersionId>),
@@ -92,7 +93,7 @@ pub(super) async fn parts_of(
             Err(error) => tracing::debug!(key = key.as_str(), %error, "the service does not list an object's parts"),
         }
     }
-    let Some((first_bytes, told)) = side.client.part_bytes(key, version, 1).await? else { return Ok(PartsOf::Untold) };
+    let Some((first_bytes, told)) = side.client.part_bytes(key, version, 1).await? else { return Ok(stored) };
     if told != number {
         let text = format!("its ETag or checksum is of {number} parts, and the service says that it has {told}");
         return Ok(PartsOf::Contradictory(text));
@@ -104,7 +105,10 @@ pub(super) async fn parts_of(
     let rest: Vec<Option<(u64, u32)>> = rest.try_collect().await?;
     let sizes: Option<Vec<u64>> =
         std::iter::once(Some(first_bytes)).chain(rest.into_iter().map(|part| Some(part?.0))).collect();
-    Ok(sizes.map_or(PartsOf::Untold, |sizes| judge(&sizes, number, size_bytes)))
+    Ok(match sizes {
+        Some(sizes) => judge(&sizes, number, size_bytes),
+        None => equal(first_bytes).unwrap_or(stored),
+    })
 }
 
 fn judge(sizes_bytes: &[u64], number: u32, size_bytes: u64) -> PartsOf {
