@@ -870,6 +870,17 @@ fn p55_a_connection_that_was_closed_after_its_answer_is_not_used_again() {
     assert_eq!((output.count("transferred_objects"), output.count("retries")), (5, 0));
 }
 
+/// A part that lands after the abort brings the upload back on Ceph; S3's documentation warns of the same.
+#[test]
+fn an_upload_that_comes_back_after_its_abort_is_aborted_again() {
+    let (server, tree) = (Scripted::start(), Tree::new());
+    tree.file("source/f", noise(1, LARGE));
+    server.on("UploadPart", "f").answer(Answer::error(403, "AccessDenied"));
+    server.on("AbortMultipartUpload", "f").times(1).answer(Answer::new(204));
+    up(&server, &tree).arg("--no-resume").expect(1);
+    assert_eq!((server.requests_of("AbortMultipartUpload").len(), server.model().uploads.len()), (2, 0));
+}
+
 #[test]
 fn p57_a_refusal_that_comes_before_the_body_is_sent_is_heard() {
     for (size, operation) in [(LARGE, "UploadPart"), (4 * MIB, "PutObject")] {

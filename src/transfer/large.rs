@@ -109,7 +109,7 @@ enum Kept {
 }
 
 /// How long an abort of an upload may take when the run is ending anyway.
-const ABORT_PATIENCE: Duration = Duration::from_secs(2);
+const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Moves one object in parts. `sure` believes nothing of its parts that the service does not say.
 pub(super) async fn transfer(
@@ -525,7 +525,7 @@ async fn leave(kit: &Kit, ledger: &Ledger, unfinished: Unfinished, error: &Error
     let (Unfinished::Upload { key, upload_id, .. }, Side::Bucket(side)) = (unfinished, &kit.target) else {
         return ledger.forget().await;
     };
-    match tokio::time::timeout(ABORT_PATIENCE, resume::abort(side, &key, &upload_id)).await {
+    match tokio::time::timeout(ABORT_PATIENCE, resume::abort_for_good(side, &key, &upload_id)).await {
         Ok(Ok(())) => ledger.forget().await,
         Ok(Err(error)) => kit.leave_behind(&key, &upload_id, &error.to_string()),
         Err(_) => kit.leave_behind(&key, &upload_id, "the service did not answer in time"),

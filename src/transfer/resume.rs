@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ropeway_io::path::{Partial, key_to_relative};
 use ropeway_s3proto::checksum::{Algorithm, Checksum, Crc64Nvme, StoredChecksum};
@@ -197,6 +198,22 @@ pub(super) async fn abort(side: &BucketSide, key: &Key, upload_id: &UploadId) ->
         _ => Ok(()),
     }
 }
+
+/// Aborts an upload of which parts were under way. A part that the service had whole may land after the abort, and brings the
+/// upload back on some (Ceph), as S3's documentation warns; so it is looked for again, and aborted again if it is there.
+pub(super) async fn abort_for_good(side: &BucketSide, key: &Key, upload_id: &UploadId) -> Result<(), Error> {
+    abort(side, key, upload_id).await?;
+    for pause in LATE_PARTS_LAND_WITHIN {
+        tokio::time::sleep(pause).await;
+        if side.client.list_parts(key, upload_id).await.is_ok() {
+            abort(side, key, upload_id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// When an aborted upload is looked for again. A run that was stopped waits for this.
+const LATE_PARTS_LAND_WITHIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
 
 /// A run that was killed had asked for an upload of this key and not yet heard its name. The service may have opened it. It
 /// is ours if it is of this very key, was opened after we asked, and nothing has been sent to it: nobody loses more by its
