@@ -201,28 +201,38 @@ impl State {
     fn permit(&self, way: Way, count: u64) -> bool {
         let mut rules = self.rules.lock().expect("no test thread panics with it");
         let cuts = rules.cuts;
+        let mut held = false;
         loop {
             let left = match way {
                 Way::Up => &mut rules.uploads_left,
                 Way::Down => &mut rules.answers_left,
                 Way::Request => &mut rules.requests_left,
             };
-            match left {
-                None => return true,
+            let passes = match left {
+                None => true,
                 Some(left) if *left >= count => {
                     *left -= count;
-                    return true;
+                    true
                 }
                 // What is left would not suffice, now or later.
-                Some(left) => *left = 0,
+                Some(left) => {
+                    *left = 0;
+                    false
+                }
+            };
+            if passes {
+                rules.held -= usize::from(held);
+                return true;
             }
-            rules.held += 1;
-            self.changed.notify_all();
+            // Told once: those who are held would wake each other for ever.
+            if !std::mem::replace(&mut held, true) {
+                rules.held += 1;
+                self.changed.notify_all();
+            }
             rules = self.changed.wait(rules).expect("no test thread panics with it");
             if rules.cuts != cuts {
                 return false;
             }
-            rules.held -= 1;
         }
     }
 
