@@ -2,8 +2,8 @@
 //!
 //! A try is signed anew, so that no retry is refused for its age (reliability.md P19). Three failures are repaired rather
 //! than waited out, each at most once: a wrong region is learnt from the refusal and the request signed for it, a clock that
-//! is off is set right by the service's `Date`, and keys that are refused are replaced, if they are of a kind that can be. A connection that was idle and turns out closed costs nothing but a
-//! new connection.
+//! is off is set right by the service's `Date`, and keys that are refused are replaced, if they are of a kind that can be. A
+//! connection that was idle and turns out closed costs nothing but a new connection.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
