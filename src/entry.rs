@@ -183,6 +183,21 @@ impl From<EntryRef<'_>> for Existing {
     }
 }
 
+impl EntryRef<'_> {
+    /// An entry of its own, under this key, which is the text of ours: what the key means now.
+    pub fn to_entry(self, key: &str) -> Entry {
+        Existing::from(self).at(key)
+    }
+}
+
+impl Existing {
+    /// The entry that has this under `key`: what the key means now.
+    pub fn at(self, key: &str) -> Entry {
+        let Existing { size_bytes, modified_ns, etag } = self;
+        Entry { key: key.into(), size_bytes, modified_ns, etag, version: None }
+    }
+}
+
 /// Why an entry is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {

@@ -95,9 +95,7 @@ impl Recorder {
                 Err(error) => return self.doubt(Doubt::Incomplete(format!("`{key}`: {error}"))),
             }
         }
-        let (size_bytes, modified_ns) = (entry.size_bytes, entry.modified_ns);
-        let entry = Entry { key: key.into(), size_bytes, modified_ns, etag: entry.etag.cloned(), version: None };
-        self.write(&entry, |lists| &mut lists.extras);
+        self.write(&entry.to_entry(key), |lists| &mut lists.extras);
     }
 
     /// An object that is at the target now.

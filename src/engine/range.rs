@@ -404,13 +404,7 @@ async fn decide(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRef<'_>, targ
     };
     add(&shard.tally.planned_objects, 1);
     add(&shard.tally.planned_bytes, source.size_bytes);
-    let entry = Entry {
-        key: key.into(),
-        size_bytes: source.size_bytes,
-        modified_ns: source.modified_ns,
-        etag: source.etag.cloned(),
-        version: None,
-    };
+    let entry = source.to_entry(key);
     let existing = target.map(Existing::from);
     shard.enqueue(Action { entry, reason, existing, history: None }, token).await;
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::shard::{Shard, Token, Told};
 use super::{preflight, verify};
-use crate::entry::{Action, ContentBy, Entry, EntryRef, Existing, Reason};
+use crate::entry::{Action, ContentBy, EntryRef, Existing, Reason};
 use crate::plan::compare::Rule;
 use crate::report::tally::{Counts, add};
 use crate::report::{Event, ReportTotals};
@@ -53,13 +53,7 @@ pub(super) async fn listed(shard: &Rc<Shard>, token: &Rc<Token>, source: EntryRe
         values.insert("detail", "its name is not UTF-8, which S3 keys must be".into());
         return record(shard, SYNC, ETAG, UNKNOWN, key(), values).await;
     };
-    let entry = Entry {
-        key: text.into(),
-        size_bytes: source.size_bytes,
-        modified_ns: source.modified_ns,
-        etag: source.etag.cloned(),
-        version: None,
-    };
+    let entry = source.to_entry(text);
     add(&shard.tally.planned_objects, 1);
     add(&shard.tally.planned_bytes, entry.size_bytes);
     let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)), history: None };

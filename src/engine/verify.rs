@@ -9,7 +9,7 @@ use ropeway_s3proto::name::{ETag, ETagClass};
 
 use super::preflight;
 use super::shard::{Shard, Token, Told};
-use crate::entry::{Action, Entry, EntryRef, Existing, Reason};
+use crate::entry::{Action, EntryRef, Existing, Reason};
 use crate::report::tally::add;
 use crate::report::{Event, Kind};
 use crate::settings::Depth;
@@ -38,13 +38,7 @@ pub(super) async fn listed(
     let Ok(text) = std::str::from_utf8(source.key) else {
         return unverifiable(shard, key(), "its name is not UTF-8, which S3 keys must be".to_owned()).await;
     };
-    let entry = Entry {
-        key: text.into(),
-        size_bytes: source.size_bytes,
-        modified_ns: source.modified_ns,
-        etag: source.etag.cloned(),
-        version: None,
-    };
+    let entry = source.to_entry(text);
     let action = Action { entry, reason: Reason::Content, existing: Some(Existing::from(target)), history: None };
     add(&shard.tally.planned_objects, 1);
     add(&shard.tally.planned_bytes, action.entry.size_bytes);

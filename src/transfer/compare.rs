@@ -32,13 +32,7 @@ pub enum Likeness {
 /// Compares the contents of an object that both sides have in the same length. With `bytes` they are read, whatever the
 /// services say of them; so are two local files, which nobody says anything of.
 pub async fn compare(kit: &Kit, entry: &Entry, existing: &Existing, bytes: bool) -> Result<Likeness, Error> {
-    let target = Entry {
-        key: entry.key.clone(),
-        size_bytes: existing.size_bytes,
-        modified_ns: existing.modified_ns,
-        etag: existing.etag.clone(),
-        version: None,
-    };
+    let target = existing.clone().at(&entry.key);
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(to)) if !bytes => {
             let source = About::ask(source, SideName::Source, entry, By::Either).await?;
@@ -75,13 +69,7 @@ pub enum By {
 /// Compares the contents of an object that both sides have in the same length by one thing alone. A file is hashed as its
 /// counterpart was.
 pub async fn compare_by(kit: &Kit, entry: &Entry, existing: &Existing, by: By) -> Result<Likeness, Error> {
-    let at_target = || Entry {
-        key: entry.key.clone(),
-        size_bytes: existing.size_bytes,
-        modified_ns: existing.modified_ns,
-        etag: existing.etag.clone(),
-        version: None,
-    };
+    let at_target = || existing.clone().at(&entry.key);
     match (&kit.source, &kit.target) {
         (Side::Bucket(source), Side::Bucket(target)) => {
             let source = About::ask(source, SideName::Source, entry, by).await?;
