@@ -105,20 +105,42 @@ impl CopyObject<'_> {
     /// # Errors
     /// [`ServiceError`] when the service refused, under whatever status, or did not say.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<CopyObjectOutput, ServiceError> {
-        draft::expect_document(status, headers, body, &["CopyObjectResult"], |document| {
-            let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
-            let mut output = CopyObjectOutput { etag: None, last_modified_ns: None, checksum: None, version_id };
+        let CopyResult { etag, last_modified_ns, checksum } =
+            CopyResult::parse(status, headers, body, "CopyObjectResult")?;
+        let version_id = headers.text(X_AMZ_VERSION_ID).map(str::to_owned);
+        Ok(CopyObjectOutput { etag, last_modified_ns, checksum, version_id })
+    }
+}
+
+/// What the service says of a copy that it made, of an object or of a part.
+#[derive(Debug, Default)]
+pub(super) struct CopyResult {
+    pub(super) etag: Option<ETag>,
+    pub(super) last_modified_ns: Option<i64>,
+    pub(super) checksum: Option<Checksum>,
+}
+
+impl CopyResult {
+    /// The document with this root.
+    pub(super) fn parse(
+        status: StatusCode,
+        headers: &Headers,
+        body: &[u8],
+        root: &'static str,
+    ) -> Result<CopyResult, ServiceError> {
+        draft::expect_document(status, headers, body, &[root], |document| {
+            let mut result = CopyResult::default();
             while let Some(element) = document.child()? {
                 match (element.name(), Algorithm::of_element(element.name())) {
-                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
-                    ("LastModified", _) => output.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
+                    ("ETag", _) => result.etag = ETag::parse(document.text()?).ok(),
+                    ("LastModified", _) => result.last_modified_ns = date::iso_to_unix_ns(document.text()?.trim()),
                     (_, Some(algorithm)) => {
-                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
+                        result.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
                     }
                     (_, None) => document.skip()?,
                 }
             }
-            Ok(output)
+            Ok(result)
         })
     }
 }

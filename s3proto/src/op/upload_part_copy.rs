@@ -3,9 +3,12 @@
 
 use http::{Method, StatusCode};
 
-use super::{copy_object::CopySource, draft};
+use super::{
+    copy_object::{CopyResult, CopySource},
+    draft,
+};
 use crate::{
-    checksum::{Algorithm, Checksum},
+    checksum::Checksum,
     endpoint::Address,
     error::ServiceError,
     head::{HeadText, Headers},
@@ -58,19 +61,8 @@ impl UploadPartCopy<'_> {
     /// # Errors
     /// [`ServiceError`] when the service refused, under whatever status, or did not say.
     pub fn parse(status: StatusCode, headers: &Headers, body: &[u8]) -> Result<UploadPartCopyOutput, ServiceError> {
-        draft::expect_document(status, headers, body, &["CopyPartResult"], |document| {
-            let mut output = UploadPartCopyOutput { etag: None, checksum: None };
-            while let Some(element) = document.child()? {
-                match (element.name(), Algorithm::of_element(element.name())) {
-                    ("ETag", _) => output.etag = ETag::parse(document.text()?).ok(),
-                    (_, Some(algorithm)) => {
-                        output.checksum = Checksum::parse_base64(algorithm, document.text()?.trim())
-                    }
-                    (_, None) => document.skip()?,
-                }
-            }
-            Ok(output)
-        })
+        let CopyResult { etag, checksum, .. } = CopyResult::parse(status, headers, body, "CopyPartResult")?;
+        Ok(UploadPartCopyOutput { etag, checksum })
     }
 }
 
