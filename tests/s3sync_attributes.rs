@@ -5,14 +5,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use support::attributes::{SIZES, bucket_with, files, tags};
 use support::scripted::{Answer, Scripted};
 use support::tree::noise;
 use support::{Cmd, Server, Tree};
 
 const MIB: usize = 1 << 20;
-
-/// One object that is sent in one request, and one that is sent in parts.
-const SIZES: [(&str, usize); 2] = [("small", 1_000), ("large", 11 * MIB)];
 
 /// What is given in place of what the source has, and what an object shows then.
 const GIVEN: [(&str, &str, &str, &str); 7] = [
@@ -61,19 +59,6 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The tags of an object, as `name=value`.
-fn tags(server: &Server, bucket: &str, key: &str) -> Vec<String> {
-    let answer = server.request("GET", &format!("/{bucket}/{key}?tagging="), &[], b"").expect("tags");
-    let mut tags: Vec<String> = answer
-        .elements("Key")
-        .into_iter()
-        .zip(answer.elements("Value"))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    tags.sort();
-    tags
-}
-
 fn set_tags(server: &Server, bucket: &str, key: &str, tags: &[(&str, &str)]) {
     let tags: String =
         tags.iter().map(|(key, value)| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>")).collect();
@@ -86,24 +71,6 @@ fn set_tags(server: &Server, bucket: &str, key: &str, tags: &[(&str, &str)]) {
 
 fn base64_of_md5(bytes: &[u8]) -> String {
     ropeway_s3proto::checksum::Md5Digest(ropeway_io::hash::md5(bytes)).to_base64()
-}
-
-/// A tree with the objects of [`SIZES`] as files.
-fn files() -> Tree {
-    let tree = Tree::new();
-    for (name, size) in SIZES {
-        tree.file(format!("source/{name}"), noise(size as u64, size));
-    }
-    tree
-}
-
-/// A bucket with the objects of [`SIZES`], which have these attributes.
-fn bucket_with(server: &Server, name: &str, headers: &[(&str, &str)]) -> String {
-    let bucket = server.bucket(name);
-    for (name, size) in SIZES {
-        server.put_with(&bucket, name, headers, noise(size as u64, size));
-    }
-    bucket
 }
 
 fn up(tree: &Tree, server: &Server, bucket: &str) -> Cmd {

@@ -1,56 +1,21 @@
 //! s3sync's own scenarios about encryption: by the service's keys (SSE-S3, SSE-KMS, DSSE-KMS) and by the customer's (SSE-C), on
 //! either side and on both, through one request and through parts. And what it gets wrong: objects under KMS that it leaves
 //! out, and calls about parts that it does not try again.
+//!
+//! A customer's key is given by --source-sse-c, --source-sse-c-key and --source-sse-c-key-md5, or --target-sse-c,
+//! --target-sse-c-key and --target-sse-c-key-md5.
 
 mod support;
 
 use std::collections::BTreeMap;
 
 use ropeway::serve::Storage;
+use support::attributes::{KEY_1, KEY_2, SIZES, bucket_with, files, key_flags, lacks_encryption, with_key};
 use support::scripted::{Answer, Scripted};
 use support::tree::noise;
 use support::{Cmd, Server, Tree};
 
 const MIB: usize = 1 << 20;
-
-/// One object that is sent in one request, and one that is sent in parts.
-const SIZES: [(&str, usize); 2] = [("small", 1_000), ("large", 11 * MIB)];
-
-/// Two keys of 32 bytes, and their MD5s.
-const KEY_1: [&str; 2] = ["MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=", "zZ5FnqcIqUjVwvWmyog4zw=="];
-const KEY_2: [&str; 2] = ["MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=", "GoDL8oWeAZVZNl1r5Hh5Tg=="];
-
-/// The headers of a request about an object under this key.
-fn with_key(key: [&'static str; 2]) -> [(&'static str, &'static str); 3] {
-    [
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-        ("x-amz-server-side-encryption-customer-key", key[0]),
-        ("x-amz-server-side-encryption-customer-key-md5", key[1]),
-    ]
-}
-
-/// The flags of a side that has this key.
-fn flags(side: &str, key: [&str; 2]) -> [String; 6] {
-    // --source-sse-c, --source-sse-c-key and --source-sse-c-key-md5, or those of the target.
-    let flag = |name: &str| format!("--{side}-sse-c{name}");
-    [flag(""), "AES256".into(), flag("-key"), key[0].into(), flag("-key-md5"), key[1].into()]
-}
-
-fn files() -> Tree {
-    let tree = Tree::new();
-    for (name, size) in SIZES {
-        tree.file(format!("source/{name}"), noise(size as u64, size));
-    }
-    tree
-}
-
-fn bucket_with(server: &Server, name: &str, headers: &[(&str, &str)]) -> String {
-    let bucket = server.bucket(name);
-    for (name, size) in SIZES {
-        server.put_with(&bucket, name, headers, noise(size as u64, size));
-    }
-    bucket
-}
 
 fn up(tree: &Tree, server: &Server, bucket: &str) -> Cmd {
     Cmd::sync(tree.path(), "source", &format!("s3://{bucket}/")).to(server).arg("--json")
@@ -77,14 +42,6 @@ fn head(server: &Server, bucket: &str, key: &str, headers: &[(&str, &str)]) -> B
 
 fn content(server: &Server, bucket: &str, key: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     server.request("GET", &format!("/{bucket}/{key}"), headers, b"").expect(key).body
-}
-
-/// Real servers want a key management behind them, or TLS in front.
-fn lacks_encryption(server: &Server) -> bool {
-    server.skip(
-        &["moto"],
-        "it computes no CRC64NVME, so nothing proves what has no MD5 for an ETag, and heeds no customer's key",
-    ) || server.skip(&["ceph", "rgw"], "it takes customers' keys over TLS alone, and has no key management behind it")
 }
 
 /// Both objects came through, each proven by its checksum: there is no MD5 to compare with.
@@ -221,14 +178,14 @@ fn local_to_s3_with_sse_c() {
         return;
     }
     let bucket = server.bucket("sse-c");
-    assert_proven(&up(&tree, &server, &bucket).args(flags("target", KEY_1)).expect(0));
+    assert_proven(&up(&tree, &server, &bucket).args(key_flags("target", KEY_1)).expect(0));
     for (name, size) in SIZES {
         let shown = head(&server, &bucket, name, &with_key(KEY_1));
         assert_eq!(encryption(&shown), [None, None, Some(KEY_1[1])], "{name}");
         assert_eq!(content(&server, &bucket, name, &with_key(KEY_1)), noise(size as u64, size), "{name}");
         assert_eq!(server.request("GET", &format!("/{bucket}/{name}"), &[], b"").status, 400, "{name}");
     }
-    let again = up(&tree, &server, &bucket).args(flags("target", KEY_1)).expect(0);
+    let again = up(&tree, &server, &bucket).args(key_flags("target", KEY_1)).expect(0);
     assert_eq!(again.count("skipped_objects"), 2);
 }
 
@@ -239,7 +196,7 @@ fn s3_to_local_with_sse_c() {
         return;
     }
     let bucket = bucket_with(&server, "sse-c-down", &with_key(KEY_1));
-    assert_proven(&down(&tree, &server, &bucket).args(flags("source", KEY_1)).expect(0));
+    assert_proven(&down(&tree, &server, &bucket).args(key_flags("source", KEY_1)).expect(0));
     assert_eq!(tree.contents("source"), tree.contents("back"));
 }
 
@@ -250,13 +207,15 @@ fn s3_to_s3_with_sse_c() {
         return;
     }
     let (from, to) = (bucket_with(&server, "sse-c-from", &with_key(KEY_1)), server.bucket("sse-c-to"));
-    let run = across(&tree, &server, &from, &to).args(flags("source", KEY_1)).args(flags("target", KEY_2)).expect(0);
+    let run =
+        across(&tree, &server, &from, &to).args(key_flags("source", KEY_1)).args(key_flags("target", KEY_2)).expect(0);
     assert_proven(&run);
     for (name, size) in SIZES {
         assert_eq!(content(&server, &to, name, &with_key(KEY_2)), noise(size as u64, size), "{name}");
     }
     let verify = Cmd::new(tree.path(), ["verify", &format!("s3://{from}/"), &format!("s3://{to}/"), "--json"]);
-    let verify = verify.from(&server).to(&server).args(flags("source", KEY_1)).args(flags("target", KEY_2)).expect(0);
+    let verify =
+        verify.from(&server).to(&server).args(key_flags("source", KEY_1)).args(key_flags("target", KEY_2)).expect(0);
     assert_eq!(verify.count("equal_objects"), 2);
 }
 
@@ -267,10 +226,10 @@ fn s3_to_s3_from_a_customers_key_to_none_and_back() {
         return;
     }
     let (from, plain) = (bucket_with(&server, "sse-c-one", &with_key(KEY_1)), server.bucket("sse-c-none"));
-    let run = across(&tree, &server, &from, &plain).args(flags("source", KEY_1)).expect(0);
+    let run = across(&tree, &server, &from, &plain).args(key_flags("source", KEY_1)).expect(0);
     assert_eq!((run.count("verified"), run.count("warnings")), (2, 0));
     let to = server.bucket("sse-c-two");
-    assert_proven(&across(&tree, &server, &plain, &to).args(flags("target", KEY_2)).expect(0));
+    assert_proven(&across(&tree, &server, &plain, &to).args(key_flags("target", KEY_2)).expect(0));
     for (name, size) in SIZES {
         assert_eq!(encryption(&head(&server, &plain, name, &[])), [None; 3], "{name}");
         assert_eq!(content(&server, &to, name, &with_key(KEY_2)), noise(size as u64, size), "{name}");
@@ -285,7 +244,7 @@ fn a_customers_key_at_the_source_goes_with_kms_at_the_target() {
         return;
     }
     let (from, to) = (bucket_with(&server, "sse-c-kms", &with_key(KEY_1)), server.bucket("sse-c-kms-to"));
-    let run = across(&tree, &server, &from, &to).args(flags("source", KEY_1)).args(["--sse", "aws:kms"]).run();
+    let run = across(&tree, &server, &from, &to).args(key_flags("source", KEY_1)).args(["--sse", "aws:kms"]).run();
     // Whether the two go together is for the table of conflicts to say; if they do, they work.
     if run.code == 0 {
         assert_proven(&run);
@@ -302,7 +261,7 @@ fn a_wrong_key_and_a_missing_one_read_nothing() {
         return;
     }
     let bucket = bucket_with(&server, "sse-c-wrong", &with_key(KEY_1));
-    let wrong = down(&tree, &server, &bucket).args(flags("source", KEY_2)).expect(1);
+    let wrong = down(&tree, &server, &bucket).args(key_flags("source", KEY_2)).expect(1);
     assert_eq!((wrong.count("failed_objects"), wrong.count("transferred_objects")), (2, 0));
     let missing = down(&tree, &server, &bucket).expect(1);
     assert_eq!(missing.count("failed_objects"), 2);
@@ -318,7 +277,7 @@ fn keys_that_make_no_sense_are_refused_at_the_start_without_being_repeated() {
         ("another's MD5", [KEY_1[0], KEY_2[1]], "--target-sse-c-key-md5"),
     ];
     for (what, key, flag) in cases {
-        let run = Cmd::sync(tree.path(), "source", "s3://bucket/").args(flags("target", key)).expect(2);
+        let run = Cmd::sync(tree.path(), "source", "s3://bucket/").args(key_flags("target", key)).expect(2);
         assert!(run.stderr.contains(flag), "{what}: {}", run.stderr);
         assert!(!run.stderr.contains(key[0]), "{what}: {}", run.stderr);
     }
@@ -339,7 +298,7 @@ fn a_customers_key_is_shown_nowhere() {
     let said = |run: support::cmd::Output| run.stdout + &run.stderr;
     let good =
         environment(up(&tree, &server, &bucket)).args(["-vv", "--report", "report.json", "--state-dir", "state"]);
-    let bad = Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "back").from(&server).args(flags("source", KEY_2));
+    let bad = Cmd::sync(tree.path(), &format!("s3://{bucket}/"), "back").from(&server).args(key_flags("source", KEY_2));
     let help = environment(Cmd::new(tree.path(), ["sync", "--help"]));
     let mut all = said(good.expect(0)) + &said(bad.expect(1)) + &said(help.expect(0));
     for (_, content) in
@@ -362,7 +321,7 @@ fn the_key_goes_with_every_request_that_needs_it() {
     }
     let sync = Cmd::sync(tree.path(), "s3://bucket/", "s3://bucket/").from(&source.server).to(&target.server);
     // The scripted server knows nothing of encryption, so nothing proves what it was sent.
-    sync.args(flags("source", KEY_1)).args(flags("target", KEY_2)).arg("--json").run();
+    sync.args(key_flags("source", KEY_1)).args(key_flags("target", KEY_2)).arg("--json").run();
     let shown = |server: &Scripted, operation: &str| -> Vec<Option<String>> {
         let requests = server.requests_of(operation);
         let md5 = |request: &support::scripted::Request| {
@@ -388,7 +347,7 @@ fn an_upload_under_a_customers_key_is_continued_with_that_key_alone() {
     server.model().echoes_crc64nvme = true;
     tree.file("source/large", noise(9, 21 * MIB));
     let sync = |key| {
-        let cmd = up(&tree, &server.server, "bucket").args(["--state-dir", "state"]).args(flags("target", key));
+        let cmd = up(&tree, &server.server, "bucket").args(["--state-dir", "state"]).args(key_flags("target", key));
         cmd.args(["--aws-max-attempts", "1", "--max-parallel-uploads", "1", "--cores", "1"])
     };
     server.on("UploadPart", "large").query("partNumber", "2").times(2).answer(Answer::error(503, "SlowDown"));

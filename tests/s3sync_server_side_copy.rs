@@ -6,17 +6,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use ropeway::serve::{ServeSettings, Storage};
+use support::attributes::{KEY_1, KEY_2, SIZES, bucket_with, key_flags, lacks_encryption, tags, with_key};
 use support::scripted::{Answer, Scripted};
 use support::tree::noise;
 use support::{Cmd, Server, Tree};
 
 const MIB: usize = 1 << 20;
-
-/// One object that is copied in one request, and one that is copied in parts.
-const SIZES: [(&str, usize); 2] = [("small", 1_000), ("large", 11 * MIB)];
-
-const KEY_1: [&str; 2] = ["MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=", "zZ5FnqcIqUjVwvWmyog4zw=="];
-const KEY_2: [&str; 2] = ["MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=", "GoDL8oWeAZVZNl1r5Hh5Tg=="];
 
 const OWN: [(&str, &str); 9] = [
     ("cache-control", "no-cache"),
@@ -64,31 +59,9 @@ impl Watched {
     }
 }
 
-fn bucket_with(server: &Server, name: &str, headers: &[(&str, &str)]) -> String {
-    let bucket = server.bucket(name);
-    for (name, size) in SIZES {
-        server.put_with(&bucket, name, headers, noise(size as u64, size));
-    }
-    bucket
-}
-
 fn copy(tree: &Tree, server: &Server, from: &str, to: &str) -> Cmd {
     let sync = Cmd::sync(tree.path(), &format!("s3://{from}"), &format!("s3://{to}"));
     sync.from(server).to(server).args(["--json", "--server-side-copy"])
-}
-
-fn with_key(key: [&'static str; 2]) -> [(&'static str, &'static str); 3] {
-    [
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-        ("x-amz-server-side-encryption-customer-key", key[0]),
-        ("x-amz-server-side-encryption-customer-key-md5", key[1]),
-    ]
-}
-
-fn flags(side: &str, key: [&str; 2]) -> [String; 6] {
-    // --source-sse-c, --source-sse-c-key and --source-sse-c-key-md5, or those of the target.
-    let flag = |name: &str| format!("--{side}-sse-c{name}");
-    [flag(""), "AES256".into(), flag("-key"), key[0].into(), flag("-key-md5"), key[1].into()]
 }
 
 /// The exit code where the object in parts cannot be proven: it has no ETag of parts at the source, and without a CRC64NVME
@@ -105,18 +78,6 @@ fn attributes(server: &Server, bucket: &str, key: &str) -> BTreeMap<String, Stri
         named || name.starts_with("x-amz-meta-") && !name.starts_with("x-amz-meta-ropeway-")
     });
     headers
-}
-
-fn tags(server: &Server, bucket: &str, key: &str) -> Vec<String> {
-    let answer = server.request("GET", &format!("/{bucket}/{key}?tagging="), &[], b"").expect("tags");
-    let mut tags: Vec<String> = answer
-        .elements("Key")
-        .into_iter()
-        .zip(answer.elements("Value"))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    tags.sort();
-    tags
 }
 
 #[test]
@@ -265,13 +226,6 @@ fn an_object_that_was_made_of_parts_is_copied_and_proven() {
     assert!(server.get(&whole, "large").unwrap() == noise(3, 21 * MIB));
 }
 
-fn lacks_encryption(server: &Server) -> bool {
-    server.skip(
-        &["moto"],
-        "it computes no CRC64NVME, so nothing proves what has no MD5 for an ETag, and heeds no customer's key",
-    ) || server.skip(&["ceph", "rgw"], "it takes customers' keys over TLS alone, and has no key management behind it")
-}
-
 #[test]
 fn s3_to_s3_with_sse_c_server_side_copy() {
     let (watched, tree) = (Watched::start(), Tree::new());
@@ -281,7 +235,8 @@ fn s3_to_s3_with_sse_c_server_side_copy() {
     }
     let (from, to) = (bucket_with(server, "sse-c-from", &with_key(KEY_1)), server.bucket("sse-c-to"));
     let before = watched.requests().len();
-    let run = copy(&tree, server, &from, &to).args(flags("source", KEY_1)).args(flags("target", KEY_2)).expect(0);
+    let run =
+        copy(&tree, server, &from, &to).args(key_flags("source", KEY_1)).args(key_flags("target", KEY_2)).expect(0);
     assert_eq!((run.count("verified_checksum"), run.count("verified_etag"), run.count("warnings")), (2, 0, 0));
     watched.assert_nothing_was_read(before);
     for (name, size) in SIZES {

@@ -4,6 +4,7 @@
 //! fellows, as the scripts under `tests/servers/` print them); so the same suite runs against each.
 #![expect(dead_code, unreachable_pub, reason = "each suite is a crate of its own and uses its own share of this")]
 
+pub mod attributes;
 pub mod cmd;
 pub mod model;
 pub mod proxy;
